@@ -1,0 +1,365 @@
+//! Listeners and connections. Each worker is a thread with a single-threaded runtime; a connection stays
+//! on its worker, which reads, has the core handle what was read, and writes the answers in one go.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use protocol::exchange::{Connection, Outbox, Service};
+use protocol::frame;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{debug, info, warn};
+
+use crate::now_ms;
+
+/// What one read takes at the most; frames that arrive together are handled together.
+const READ_BYTES: usize = 128 * 1024;
+
+/// What a connection may owe its client before it is closed for not reading.
+const MAX_OWED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Sockets that wait for a worker to take them over.
+const HANDOVER_QUEUE: usize = 1024;
+
+/// How a listener treats its connections.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A connection that sends nothing whole for so long is closed (`serverChannelMaxIdleTimeSeconds`).
+    pub idle: Duration,
+    pub max_frame_length: usize,
+    pub backlog: i32,
+    /// `serverSocketSndBufSize`, `serverSocketRcvBufSize`: 0 leaves it to the system.
+    pub send_buffer: usize,
+    pub receive_buffer: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(120),
+            max_frame_length: frame::MAX_FRAME_LENGTH,
+            backlog: 1024,
+            send_buffer: 0,
+            receive_buffer: 0,
+        }
+    }
+}
+
+struct Handover {
+    stream: std::net::TcpStream,
+    remote: SocketAddr,
+    service: Arc<dyn Service>,
+    options: Options,
+}
+
+/// The threads that serve connections. Dropping it closes all of them and waits for the threads.
+pub struct Workers {
+    queues: Vec<mpsc::Sender<Handover>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    /// Starts `count` workers.
+    pub fn start(count: usize) -> io::Result<Arc<Self>> {
+        let (stop, stopped) = watch::channel(false);
+        let mut queues = Vec::new();
+        let mut threads = Vec::new();
+        for nth in 0..count.max(1) {
+            let (sender, receiver) = mpsc::channel(HANDOVER_QUEUE);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let stopped = stopped.clone();
+            let thread = std::thread::Builder::new().name(format!("net-{nth}"));
+            threads.push(thread.spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                runtime.block_on(local.run_until(worker(receiver, stopped)));
+            })?);
+            queues.push(sender);
+        }
+        Ok(Arc::new(Self { queues, threads, stop, next: AtomicUsize::new(0) }))
+    }
+
+    /// Accepts on `listener` until the workers stop; connections go to the workers in turn.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener, service: Arc<dyn Service>, options: Options) {
+        let mut stopped = self.stop.subscribe();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            };
+            match accepted {
+                Ok((stream, remote)) => self.hand_over(stream, remote, &service, &options),
+                Err(error) => {
+                    // Out of file descriptors, mostly: connections wait in the backlog until there are some.
+                    warn!("can't accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, stream: TcpStream, remote: SocketAddr, service: &Arc<dyn Service>, options: &Options) {
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => return warn!("can't serve {remote}: {error}"),
+        };
+        let handover = Handover { stream, remote, service: service.clone(), options: options.clone() };
+        let worker = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
+        if self.queues[worker].try_send(handover).is_err() {
+            warn!("refused a connection from {remote}: {HANDOVER_QUEUE} others wait for worker {worker}");
+        }
+    }
+
+    /// Closes all connections and stops accepting. Does not wait.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            // A worker may drop the last handle itself; it can't wait for its own end.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                warn!("a network worker panicked");
+            }
+        }
+    }
+}
+
+/// Opens a listening socket that can be bound again at once after a restart.
+pub fn bind(address: SocketAddr, options: &Options) -> io::Result<TcpListener> {
+    let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if options.send_buffer > 0 {
+        socket.set_send_buffer_size(options.send_buffer)?;
+    }
+    if options.receive_buffer > 0 {
+        socket.set_recv_buffer_size(options.receive_buffer)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn worker(mut queue: mpsc::Receiver<Handover>, stopped: watch::Receiver<bool>) {
+    let mut stop = stopped.clone();
+    loop {
+        let handover = tokio::select! {
+            handover = queue.recv() => handover,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let Some(handover) = handover else { break };
+        let stopped = stopped.clone();
+        tokio::task::spawn_local(async move {
+            let remote = handover.remote;
+            if let Err(error) = serve(handover, stopped).await {
+                debug!("connection from {remote}: {error}");
+            }
+        });
+    }
+    // Connections see the stop as well; they get the time to tell their cores that they are closed.
+    tokio::task::yield_now().await;
+}
+
+/// Bytes that wait to be written, filled from any thread.
+struct Owed {
+    bytes: Mutex<OwedBytes>,
+    notify: Notify,
+}
+
+#[derive(Default)]
+struct OwedBytes {
+    frames: Vec<Bytes>,
+    length: usize,
+    overflowed: bool,
+}
+
+impl Outbox for Owed {
+    fn push(&self, frames: Bytes) {
+        let mut owed = self.bytes.lock();
+        if owed.overflowed {
+            return;
+        }
+        owed.length += frames.len();
+        owed.overflowed = owed.length > MAX_OWED_BYTES;
+        let first = owed.frames.is_empty();
+        owed.frames.push(frames);
+        drop(owed);
+        if first {
+            self.notify.notify_one();
+        }
+    }
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+async fn serve(handover: Handover, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
+    let stream = TcpStream::from_std(handover.stream)?;
+    stream.set_nodelay(true)?;
+    let owed = Arc::new(Owed { bytes: Mutex::default(), notify: Notify::new() });
+    let local = stream.local_addr()?;
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let connection = Arc::new(Connection::new(id, handover.remote, local, owed.clone()));
+    let mut session =
+        Session { stream, connection, owed, service: handover.service, options: handover.options, partial: BytesMut::new() };
+    let result = tokio::select! {
+        result = session.run() => result,
+        _ = stopped.wait_for(|stop| *stop) => Ok(()),
+    };
+    session.service.closed(now_ms(), &session.connection);
+    result
+}
+
+struct Session {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    owed: Arc<Owed>,
+    service: Arc<dyn Service>,
+    options: Options,
+    /// The beginning of a frame whose rest has not arrived.
+    partial: BytesMut,
+}
+
+/// Buffers that all connections of a worker share, as only one of them reads at a time: an idle connection
+/// owns none.
+#[derive(Default)]
+struct Scratch {
+    input: BytesMut,
+    output: BytesMut,
+    frames: Vec<protocol::Frame>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+enum Read {
+    Nothing,
+    Handled(Option<BytesMut>),
+    End,
+}
+
+impl Session {
+    async fn run(&mut self) -> io::Result<()> {
+        let mut heard = tokio::time::Instant::now();
+        let idle = tokio::time::sleep(self.options.idle);
+        tokio::pin!(idle);
+        loop {
+            tokio::select! {
+                readable = self.stream.readable() => {
+                    readable?;
+                    match self.read_and_handle()? {
+                        Read::Nothing => {}
+                        Read::Handled(out) => {
+                            heard = tokio::time::Instant::now();
+                            if let Some(out) = out {
+                                self.stream.write_all(&out).await?;
+                                give_back(out);
+                            }
+                        }
+                        Read::End => return Ok(()),
+                    }
+                }
+                _ = self.owed.notify.notified() => self.write_owed().await?,
+                _ = &mut idle => {
+                    let end = heard + self.options.idle;
+                    if end <= tokio::time::Instant::now() {
+                        info!("closed {:?}: nothing whole arrived for {:?}", self.connection, self.options.idle);
+                        return Ok(());
+                    }
+                    idle.as_mut().reset(end);
+                }
+            }
+        }
+    }
+
+    /// Reads once and has the core handle the whole frames of it.
+    fn read_and_handle(&mut self) -> io::Result<Read> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let Scratch { input, output, frames } = scratch;
+            let own = !self.partial.is_empty();
+            let buffer = if own { &mut self.partial } else { &mut *input };
+            let missing = frame::expected_length(buffer).unwrap_or(0).min(self.options.max_frame_length + 4);
+            buffer.reserve(READ_BYTES.max(missing.saturating_sub(buffer.len())));
+            match self.stream.try_read_buf(buffer) {
+                Ok(0) => return Ok(Read::End),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Read::Nothing),
+                Err(error) => return Err(error),
+            }
+            while let Some(frame) = frame::take(buffer, self.options.max_frame_length).map_err(|error| {
+                warn!("closed {:?}: {error}", self.connection);
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            })? {
+                frames.push(frame);
+            }
+            if !own && !input.is_empty() {
+                self.partial = BytesMut::from(&input[..]);
+                input.clear();
+            }
+            if own && self.partial.is_empty() {
+                self.partial = BytesMut::new();
+            }
+            // Half a frame is no sign of life: a client that never finishes one is idle.
+            if frames.is_empty() {
+                return Ok(Read::Nothing);
+            }
+            self.service.frames(now_ms(), &self.connection, frames, output);
+            frames.clear();
+            if output.is_empty() {
+                return Ok(Read::Handled(None));
+            }
+            match self.stream.try_write(output) {
+                Ok(written) if written == output.len() => {
+                    output.clear();
+                    Ok(Read::Handled(None))
+                }
+                Ok(written) => {
+                    let mut rest = std::mem::take(output);
+                    bytes::Buf::advance(&mut rest, written);
+                    Ok(Read::Handled(Some(rest)))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Read::Handled(Some(std::mem::take(output)))),
+                Err(error) => {
+                    output.clear();
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    async fn write_owed(&mut self) -> io::Result<()> {
+        let owed = std::mem::take(&mut *self.owed.bytes.lock());
+        if owed.overflowed {
+            warn!("closed {:?}: it did not read {} bytes of answers", self.connection, owed.length);
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        match owed.frames.as_slice() {
+            [one] => self.stream.write_all(one).await,
+            many => self.stream.write_all(&many.concat()).await,
+        }
+    }
+}
+
+/// Keeps an output buffer for the next answers of this worker.
+fn give_back(mut buffer: BytesMut) {
+    buffer.clear();
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.output.capacity() == 0 {
+            scratch.output = buffer;
+        }
+    });
+}

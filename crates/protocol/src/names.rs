@@ -1,0 +1,117 @@
+//! Reserved names and the rules for names of topics and groups (Java: `MixAll`, `TopicValidator`).
+
+/// The topic whose settings automatically created topics inherit.
+pub const DEFAULT_TOPIC: &str = "TBW102";
+pub const SELF_TEST_TOPIC: &str = "SELF_TEST_TOPIC";
+pub const BENCHMARK_TOPIC: &str = "BenchmarkTest";
+pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+pub const TRANS_HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
+pub const TRANS_OP_HALF_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
+pub const TRANS_CHECK_MAX_TIME_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
+pub const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
+pub const OFFSET_MOVED_EVENT: &str = "OFFSET_MOVED_EVENT";
+pub const CHECKPOINT_TOPIC: &str = "CHECKPOINT_TOPIC";
+pub const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
+pub const REPLY_TOPIC_SUFFIX: &str = "REPLY_TOPIC";
+pub const RETRY_PREFIX: &str = "%RETRY%";
+pub const DLQ_PREFIX: &str = "%DLQ%";
+pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
+/// The group that Java's pull tools and mqadmin use without registering it.
+pub const TOOLS_CONSUMER_GROUP: &str = "TOOLS_CONSUMER";
+/// Name server key-values: the namespace that holds ordered topics' queues.
+pub const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
+pub const MASTER_ID: i64 = 0;
+
+pub const TOPIC_MAX_LENGTH: usize = 127;
+pub const RETRY_TOPIC_MAX_LENGTH: usize = 255;
+pub const GROUP_MAX_LENGTH: usize = 120;
+
+const SYSTEM_TOPICS: [&str; 10] = [
+    DEFAULT_TOPIC,
+    SCHEDULE_TOPIC,
+    BENCHMARK_TOPIC,
+    TRANS_HALF_TOPIC,
+    TRANS_OP_HALF_TOPIC,
+    TRANS_CHECK_MAX_TIME_TOPIC,
+    TRACE_TOPIC,
+    SELF_TEST_TOPIC,
+    OFFSET_MOVED_EVENT,
+    CHECKPOINT_TOPIC,
+];
+
+const NOT_SENDABLE: [&str; 6] =
+    [SCHEDULE_TOPIC, TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC, TRANS_CHECK_MAX_TIME_TOPIC, SELF_TEST_TOPIC, OFFSET_MOVED_EVENT];
+
+/// Whether the topic belongs to RocketMQ itself (names of clusters and brokers aside).
+pub fn is_system_topic(topic: &str) -> bool {
+    SYSTEM_TOPICS.contains(&topic) || topic.starts_with(SYSTEM_TOPIC_PREFIX)
+}
+
+/// Whether clients are refused to send to this topic.
+pub fn is_not_sendable(topic: &str) -> bool {
+    NOT_SENDABLE.contains(&topic)
+}
+
+pub fn is_retry_or_dlq(topic: &str) -> bool {
+    topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX)
+}
+
+/// The topic through which a group's failed messages come back.
+pub fn retry_topic(group: &str) -> String {
+    format!("{RETRY_PREFIX}{group}")
+}
+
+/// Groups that exist on every broker without being created.
+pub fn is_system_group(group: &str) -> bool {
+    group.starts_with(SYSTEM_GROUP_PREFIX)
+}
+
+/// Why a name is refused. The texts are Java's, which tools show as they are.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NameError {
+    #[error("The specified {0} is blank.")]
+    Blank(&'static str),
+    #[error("The specified {0} contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$")]
+    Illegal(&'static str),
+    #[error("The specified {kind} is longer than {kind} max length {max}.")]
+    TooLong { kind: &'static str, max: usize },
+}
+
+/// Checks a topic's name; retry and dead letter topics may be longer.
+pub fn check_topic(topic: &str) -> Result<(), NameError> {
+    check("topic", topic, if is_retry_or_dlq(topic) { RETRY_TOPIC_MAX_LENGTH } else { TOPIC_MAX_LENGTH })
+}
+
+/// Checks a consumer or producer group's name.
+pub fn check_group(group: &str) -> Result<(), NameError> {
+    check("group", group, GROUP_MAX_LENGTH)
+}
+
+fn check(kind: &'static str, name: &str, max: usize) -> Result<(), NameError> {
+    if name.trim().is_empty() {
+        return Err(NameError::Blank(kind));
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'%' | b'|' | b'_' | b'-')) {
+        return Err(NameError::Illegal(kind));
+    }
+    if name.len() > max {
+        return Err(NameError::TooLong { kind, max });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules() {
+        assert_eq!(check_topic("orders-2024_x|%"), Ok(()));
+        assert_eq!(check_topic(" "), Err(NameError::Blank("topic")));
+        assert_eq!(check_topic("a b"), Err(NameError::Illegal("topic")));
+        assert_eq!(check_topic(&"t".repeat(127)), Ok(()));
+        assert_eq!(check_topic(&"t".repeat(128)), Err(NameError::TooLong { kind: "topic", max: 127 }));
+        assert_eq!(check_topic(&format!("%RETRY%{}", "g".repeat(248))), Ok(()));
+        assert_eq!(check_group(&"g".repeat(121)), Err(NameError::TooLong { kind: "group", max: 120 }));
+    }
+}

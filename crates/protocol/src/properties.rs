@@ -1,0 +1,76 @@
+//! A message's properties: `name \x01 value \x02`, repeated; the last `\x02` may be missing
+//! (Java: `MessageDecoder.string2messageProperties`).
+
+pub const NAME_VALUE_SEPARATOR: char = '\u{1}';
+pub const PROPERTY_SEPARATOR: char = '\u{2}';
+
+/// The largest length of a record's properties, which travels as a signed 16-bit number.
+pub const MAX_LENGTH: usize = 32767;
+
+pub const KEYS: &str = "KEYS";
+pub const TAGS: &str = "TAGS";
+pub const WAIT: &str = "WAIT";
+pub const DELAY: &str = "DELAY";
+pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
+pub const REAL_TOPIC: &str = "REAL_TOPIC";
+pub const REAL_QUEUE_ID: &str = "REAL_QID";
+pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+pub const UNIQUE_KEY: &str = "UNIQ_KEY";
+pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
+pub const PRODUCER_GROUP: &str = "PGROUP";
+pub const CLUSTER: &str = "CLUSTER";
+pub const MESSAGE_REGION: &str = "MSG_REGION";
+pub const TRACE_ON: &str = "TRACE_ON";
+pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
+pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
+pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
+
+/// The pairs of a properties string in their order. A piece without a name or without a value is passed
+/// over, as Java does.
+pub fn pairs(properties: &str) -> impl Iterator<Item = (&str, &str)> {
+    properties.split(PROPERTY_SEPARATOR).filter_map(|pair| {
+        let (name, value) = pair.split_once(NAME_VALUE_SEPARATOR)?;
+        (!name.is_empty() && !value.is_empty()).then_some((name, value))
+    })
+}
+
+/// A property's value; of duplicates the last wins, as in Java's map.
+pub fn get<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
+    pairs(properties).filter(|(n, _)| *n == name).last().map(|(_, v)| v)
+}
+
+/// Appends a pair to a properties string, closing the pair before it where its separator is missing.
+pub fn push(properties: &mut String, name: &str, value: &str) {
+    if !properties.is_empty() && !properties.ends_with(PROPERTY_SEPARATOR) {
+        properties.push(PROPERTY_SEPARATOR);
+    }
+    properties.push_str(name);
+    properties.push(NAME_VALUE_SEPARATOR);
+    properties.push_str(value);
+    properties.push(PROPERTY_SEPARATOR);
+}
+
+/// The same properties without those that `drop` names.
+pub fn without(properties: &str, drop: &[&str]) -> String {
+    let mut kept = String::with_capacity(properties.len());
+    for (name, value) in pairs(properties).filter(|(name, _)| !drop.contains(name)) {
+        push(&mut kept, name, value);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_survive_missing_separators_and_duplicates() {
+        let text = "TAGS\u{1}a\u{2}KEYS\u{1}k1 k2\u{2}junk\u{2}EMPTY\u{1}\u{2}TAGS\u{1}b";
+        assert_eq!(pairs(text).collect::<Vec<_>>(), [("TAGS", "a"), ("KEYS", "k1 k2"), ("TAGS", "b")]);
+        assert_eq!(get(text, TAGS), Some("b"));
+        assert_eq!(get(text, "EMPTY"), None);
+        let mut grown = without(text, &[TAGS]);
+        push(&mut grown, WAIT, "false");
+        assert_eq!(grown, "KEYS\u{1}k1 k2\u{2}WAIT\u{1}false\u{2}");
+    }
+}
