@@ -1,1 +1,109 @@
-fn main() {}
+//! The project's own commands: `cargo xtask ci | test | tidy`.
+
+mod tidy;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+const HELP: &str = "\
+cargo xtask test   run all tests and print one count
+cargo xtask tidy   check the rules that no compiler checks
+cargo xtask ci     formatting, lints, tidy, build and tests: what CI runs
+";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let done = match command.as_str() {
+        "test" => test(),
+        "tidy" => tidy::run(),
+        "ci" => ci(),
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {command}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Result<()> {
+    run(&["fmt", "--all", "--check"])?;
+    run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    tidy::run()?;
+    test()
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    println!("+ cargo {}", arguments.join(" "));
+    let status = cargo(arguments).status().context("cargo can't be started")?;
+    if !status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// What the test runs of all crates add up to.
+#[derive(Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs every test against the release binary, since the tests start it many times.
+fn test() -> Result<()> {
+    run(&["build", "--release", "--package", "ferrocket"])?;
+    let arguments = ["test", "--workspace", "--no-fail-fast", "--", "--show-output"];
+    println!("+ cargo {}", arguments.join(" "));
+    let mut child = cargo(&arguments).stdout(Stdio::piped()).spawn().context("cargo can't be started")?;
+    let mut count = Count::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            count.add(&line);
+            println!("{line}");
+        }
+    }
+    let status = child.wait()?;
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+    if !status.success() {
+        bail!("tests failed");
+    }
+    if count.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+impl Count {
+    /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …` and the tests' own `SKIPPED why`.
+    fn add(&mut self, line: &str) {
+        if line.starts_with("SKIPPED ") {
+            self.skipped += 1;
+        }
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            let (Some(number), Some(what)) = (words.next().and_then(|n| n.parse::<u64>().ok()), words.next()) else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+}

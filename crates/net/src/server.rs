@@ -317,8 +317,13 @@ impl Session {
             if frames.is_empty() {
                 return Ok(Read::Nothing);
             }
-            self.service.frames(now_ms(), &self.connection, frames, output);
+            let handled = self.service.frames(now_ms(), &self.connection, frames, output);
             frames.clear();
+            if let Err(error) = handled {
+                output.clear();
+                warn!("closed {:?}: {error}", self.connection);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
             if output.is_empty() {
                 return Ok(Read::Handled(None));
             }

@@ -382,7 +382,7 @@ pub struct MessageQueue {
 }
 
 /// The queue as an object, for places where it is a value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QueueValue {
     pub broker_name: String,

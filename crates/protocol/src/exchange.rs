@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::header::{FLAG_ONEWAY, FLAG_RESPONSE, Outgoing, Typed};
+use crate::header::{FLAG_ONEWAY, FLAG_RESPONSE, HeaderError, Outgoing, Typed};
 use crate::requests::{FieldError, Request};
 use crate::{Frame, Header, Serialization, codes};
 
@@ -16,7 +16,15 @@ use crate::{Frame, Header, Serialization, codes};
 pub trait Service: Send + Sync + 'static {
     /// Handles the frames of one read, in their order, and empties `frames`. Answers that are ready are
     /// appended to `out`, which the caller writes to the connection. `now` is in ms since 1970.
-    fn frames(&self, now: i64, connection: &Arc<Connection>, frames: &mut Vec<Frame>, out: &mut BytesMut);
+    ///
+    /// An error means that a frame's header can't be read: no answer can be addressed, so the connection is closed.
+    fn frames(
+        &self,
+        now: i64,
+        connection: &Arc<Connection>,
+        frames: &mut Vec<Frame>,
+        out: &mut BytesMut,
+    ) -> Result<(), HeaderError>;
 
     /// The connection is gone; nothing more can be sent on it.
     fn closed(&self, now: i64, connection: &Connection);
@@ -163,6 +171,21 @@ pub struct Responder {
 impl Responder {
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Answers together with other answers to the same connection: what is written to `out` goes there.
+    pub fn answer_into<'h>(
+        self,
+        code: i32,
+        remark: Option<&str>,
+        typed: &impl Typed<'h>,
+        extra: &[(&str, &str)],
+        body: &[&[u8]],
+        out: &mut BytesMut,
+    ) {
+        if !self.oneway {
+            write_answer(self.serialization, self.opaque, code, remark, typed, extra, body, out);
+        }
     }
 
     /// Answers; see [`Call::answer_with`].

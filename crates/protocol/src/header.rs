@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
-use smallvec::SmallVec;
 
 use crate::requests::FieldError;
 use crate::{Frame, frame, version};
@@ -66,7 +65,12 @@ impl Language {
 }
 
 /// The extension fields of a header, in their order on the wire.
-pub type Fields<'a> = SmallVec<[(Cow<'a, str>, Cow<'a, str>); 16]>;
+///
+/// A vector, as it lets a header be borrowed for less than it lives.
+pub type Fields<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// Fields of the largest request that clients send often.
+const USUAL_FIELDS: usize = 16;
 
 /// A decoded header, borrowed from the frame's bytes wherever no escape had to be undone.
 #[derive(Clone, Debug, Default)]
@@ -332,7 +336,7 @@ impl<'de> Deserialize<'de> for JsonFields<'de> {
                 f.write_str("an object of strings")
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields::new();
+                let mut fields = Fields::with_capacity(USUAL_FIELDS);
                 while let Some(Text(name)) = map.next_key()? {
                     let value: Option<Text<'de>> = map.next_value()?;
                     if let Some(Text(value)) = value {
@@ -357,7 +361,7 @@ fn decode_rocketmq(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
     let remark = input.text(remark_length as usize, "remark")?;
     let ext_length = u32::from_be_bytes(input.array("extFields")?);
     let mut ext = Input(input.take(ext_length as usize, "extFields")?);
-    let mut fields = Fields::new();
+    let mut fields = Fields::with_capacity(USUAL_FIELDS);
     while !ext.0.is_empty() {
         let name_length = u16::from_be_bytes(ext.array("a field's name")?);
         let name = ext.text(usize::from(name_length), "a field's name")?;

@@ -188,6 +188,7 @@ requests! {
     208 GetConsumeStats<'a> -> ();
     215 DeleteTopicInBroker<'a> -> ();
     216 DeleteTopicInNamesrv<'a> -> ();
+    217 RegisterTopic<'a> -> ();
     219 GetKvListByNamespace<'a> -> ();
     224 GetTopicsByCluster<'a> -> ();
     300 QueryTopicConsumeByWho<'a> -> ();
@@ -336,6 +337,7 @@ headers! {
     DeleteTopicInBroker<'a> { topic: &'a str = "topic" }
     DeleteTopicInNamesrv<'a> { topic: &'a str = "topic", cluster_name: Option<&'a str> = "clusterName" }
     GetKvListByNamespace<'a> { namespace: &'a str = "namespace" }
+    RegisterTopic<'a> { topic: &'a str = "topic" }
     GetTopicsByCluster<'a> { cluster: &'a str = "cluster" }
     QueryTopicConsumeByWho<'a> { topic: &'a str = "topic" }
     QueryTopicsByConsumer<'a> { group: &'a str = "group" }
@@ -363,3 +365,26 @@ headers! {
         broker_id: Option<i64> = "brokerId",
     }
 }
+
+/// Rows with the same fields under other wire names or codes turn into the one that is worked with.
+macro_rules! same_fields {
+    ($($from:ident),+ => $to:ident $fields:tt) => { $(same_fields!(@one $from $to $fields);)+ };
+    (@one $from:ident $to:ident { $($field:ident),* $(,)? }) => {
+        impl<'a> From<$from<'a>> for $to<'a> {
+            fn from(from: $from<'a>) -> Self {
+                let $from { $($field),* } = from;
+                $to { $($field),* }
+            }
+        }
+    };
+}
+
+same_fields!(SendMessageV2, SendBatchMessage => SendMessage {
+    producer_group, topic, default_topic, default_topic_queue_nums, queue_id, sys_flag, born_timestamp, flag, properties,
+    reconsume_times, unit_mode, max_reconsume_times, batch,
+});
+
+same_fields!(LitePullMessage => PullMessage {
+    consumer_group, topic, queue_id, queue_offset, max_msg_nums, sys_flag, commit_offset, suspend_timeout_millis, subscription,
+    sub_version, expression_type, max_msg_bytes,
+});

@@ -1,0 +1,436 @@
+//! The store: one commit log, one set of watermarks, one place that derives.
+//!
+//! Messages of all topics are appended to the commit log in Java's record format. When the visible mark moves
+//! ([`replication::Watermarks`]), the consume queues follow in the same pass, and who watches a queue is told.
+//! A handler appends a [`Batch`] with one lock and one write for all the messages of a read.
+//!
+//! It reads no clock and starts no thread: the shell calls [`Store::sync`] and [`Store::checkpoint`], and gives
+//! the time. An I/O error on the log fences it: nothing is acknowledged any more, and a failed fsync is never
+//! retried.
+
+mod checkpoint;
+pub mod log;
+pub mod queue;
+mod read;
+mod recovery;
+mod segment;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use protocol::record::{self, BLANK_LENGTH, Record};
+pub use replication::Policy;
+use replication::Watermarks;
+
+use crate::log::{Log, Slice, blank};
+use crate::queue::{Entry, Queue};
+pub use crate::read::{Boundary, GetLimits, GetResult, GetStatus};
+pub use crate::recovery::{Recovered, tags_code};
+use crate::segment::Segment;
+
+/// Where a store is and how its files are cut.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `storePathRootDir`.
+    pub root: PathBuf,
+    /// `storePathCommitLog`.
+    pub commit_log: PathBuf,
+    /// `mappedFileSizeCommitLog`, in bytes.
+    pub segment_length: u64,
+    /// `mappedFileSizeConsumeQueue`, in bytes: a multiple of 20.
+    pub queue_file_length: u64,
+    pub policy: Policy,
+}
+
+/// Why messages were not appended. Nothing of the batch was.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("the disk is full: {0}")]
+    DiskFull(io::Error),
+    /// The log takes no more messages until the broker is restarted.
+    #[error("{0}")]
+    Fenced(String),
+    #[error("a message of {length} bytes does not fit a commit log file of {segment}")]
+    TooLarge { length: u64, segment: u64 },
+}
+
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{path}: {reason}")]
+    Io { path: PathBuf, reason: io::Error },
+    #[error("{0} is in use by another broker")]
+    Locked(PathBuf),
+}
+
+/// Queues whose watcher is to be told of a visible message.
+pub type Woken = Vec<Arc<Queue>>;
+
+/// Encoded messages on their way to the log.
+#[derive(Default)]
+pub struct Batch {
+    data: Vec<u8>,
+    messages: Vec<Message>,
+}
+
+/// One message of a batch.
+struct Message {
+    queue: Arc<Queue>,
+    at: usize,
+    length: u64,
+    tags_code: i64,
+    /// How many messages from here on are kept together in one segment: those of one send.
+    unit: usize,
+    place: Place,
+}
+
+/// Where a message was appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub physical_offset: u64,
+    pub queue_offset: i64,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Adds a message for a queue; its offsets and store time are filled in when the batch is appended.
+    /// The next `unit - 1` messages belong to the same send.
+    pub fn push(&mut self, queue: Arc<Queue>, record: &Record<'_>, tags_code: i64, unit: usize) {
+        let at = self.data.len();
+        record.encode(&mut self.data);
+        let length = (self.data.len() - at) as u64;
+        self.messages.push(Message { queue, at, length, tags_code, unit, place: Place::default() });
+    }
+
+    /// Where the `index`th message is, once the batch was appended.
+    pub fn place(&self, index: usize) -> Place {
+        self.messages[index].place
+    }
+
+    /// Bytes of all records.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Takes back the messages behind the first `count`.
+    pub fn truncate(&mut self, count: usize) {
+        if let Some(first) = self.messages.get(count) {
+            self.data.truncate(first.at);
+            self.messages.truncate(count);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.data.clear();
+        self.messages.clear();
+    }
+}
+
+/// A message that is written and not yet visible.
+struct Pending {
+    end: u64,
+    queue: Arc<Queue>,
+    offset: i64,
+    entry: Entry,
+}
+
+struct Tail {
+    marks: Watermarks,
+    pending: VecDeque<Pending>,
+    segment: Option<Arc<Segment>>,
+    /// Store timestamps never go back, since queues are searched by them.
+    timestamp: i64,
+}
+
+/// The store of one broker.
+pub struct Store {
+    options: Options,
+    log: Log,
+    queues: RwLock<HashMap<String, BTreeMap<i32, Arc<Queue>>>>,
+    tail: Mutex<Tail>,
+    visible: AtomicU64,
+    /// One sync at a time; the marks move in its order.
+    syncing: Mutex<()>,
+    fenced: AtomicBool,
+    fence_reason: Mutex<String>,
+    recovered: Recovered,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or makes the store below `options.root`, and brings it to the state of the last acknowledged message.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        recovery::open(options)
+    }
+
+    /// What was found when the store was opened.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.options.root
+    }
+
+    /// The offset behind the last byte that readers may see.
+    pub fn visible(&self) -> u64 {
+        self.visible.load(Ordering::Acquire)
+    }
+
+    /// The offset of the first byte that is kept.
+    pub fn min_offset(&self) -> u64 {
+        self.log.min_offset()
+    }
+
+    /// The offset behind the last byte that was written, and that the disk has confirmed.
+    pub fn written_and_persisted(&self) -> (u64, u64) {
+        let tail = self.tail.lock();
+        (tail.marks.written(), tail.marks.persisted())
+    }
+
+    /// Why nothing can be appended any more, where that is so.
+    pub fn fence(&self) -> Option<String> {
+        self.fenced.load(Ordering::Acquire).then(|| self.fence_reason.lock().clone())
+    }
+
+    fn set_fence(&self, what: &str, error: &io::Error) -> AppendError {
+        let reason = format!(
+            "the commit log is fenced: {what}: {error}. Nothing is acknowledged until the disk is mended and the broker restarted"
+        );
+        tracing::error!("{reason}");
+        self.fence_reason.lock().clone_from(&reason);
+        self.fenced.store(true, Ordering::Release);
+        AppendError::Fenced(reason)
+    }
+
+    /// The queue `id` of `topic`, made where it is missing (on disk only when it gets a message).
+    pub fn queue(&self, topic: &str, id: i32) -> io::Result<Arc<Queue>> {
+        if let Some(queue) = self.find_queue(topic, id) {
+            return Ok(queue);
+        }
+        let mut queues = self.queues.write();
+        if let Some(queue) = queues.get(topic).and_then(|ids| ids.get(&id)) {
+            return Ok(queue.clone());
+        }
+        let directory = queue::directory(&self.options.root.join("consumequeue"), topic, id);
+        let queue = Arc::new(Queue::open(directory, topic.to_owned(), id, self.options.queue_file_length)?);
+        queues.entry(topic.to_owned()).or_default().insert(id, queue.clone());
+        Ok(queue)
+    }
+
+    /// The queue, where a message was ever appended to it or somebody asked for it.
+    pub fn find_queue(&self, topic: &str, id: i32) -> Option<Arc<Queue>> {
+        self.queues.read().get(topic)?.get(&id).cloned()
+    }
+
+    /// All queues, by topic and id.
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        let mut all: Vec<_> = self.queues.read().values().flat_map(|ids| ids.values().cloned()).collect();
+        all.sort_by(|a, b| (&a.topic, a.id).cmp(&(&b.topic, b.id)));
+        all
+    }
+
+    /// Forgets a deleted topic's queues and removes their files. The records stay in the log until it is cleaned.
+    pub fn delete_topic(&self, topic: &str) -> io::Result<()> {
+        let gone = self.queues.write().remove(topic).unwrap_or_default();
+        // Appends hold the tail; after this none can push to the queues any more.
+        drop(self.tail.lock());
+        for queue in gone.values() {
+            queue.destroy()?;
+        }
+        match std::fs::remove_dir(self.options.root.join("consumequeue").join(topic)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // A later start must not read the deleted messages from the log again: their offsets may be taken anew.
+        self.checkpoint()
+    }
+
+    /// Appends all messages of the batch, or none. Returns the end of the last record, which is acknowledged once
+    /// [`Store::visible`] has reached it, and the queues whose watchers are to be told.
+    pub fn append(&self, batch: &mut Batch, now: i64) -> Result<(u64, Woken), AppendError> {
+        let mut tail = self.tail.lock();
+        if self.fenced.load(Ordering::Acquire) {
+            return Err(AppendError::Fenced(self.fence_reason.lock().clone()));
+        }
+        tail.timestamp = tail.timestamp.max(now);
+        let timestamp = tail.timestamp;
+        let start = tail.marks.written();
+        let end = self.place(batch, start, timestamp)?;
+        if let Err(error) = self.write(&mut tail, batch, start) {
+            for message in batch.messages.iter().rev() {
+                message.queue.set_next_offset(message.place.queue_offset);
+            }
+            return Err(error);
+        }
+        tail.marks.advance_written(end);
+        for message in &batch.messages {
+            let Place { physical_offset, queue_offset } = message.place;
+            tail.pending.push_back(Pending {
+                end: physical_offset + message.length,
+                queue: message.queue.clone(),
+                offset: queue_offset,
+                entry: Entry { offset: physical_offset as i64, size: message.length as i32, tags_code: message.tags_code },
+            });
+        }
+        Ok((end, self.derive(&mut tail)))
+    }
+
+    /// Gives every message its offsets. Returns the end of the last.
+    fn place(&self, batch: &mut Batch, start: u64, timestamp: i64) -> Result<u64, AppendError> {
+        let segment_length = self.log.segment_length();
+        let units = batch.messages.iter().enumerate().filter(|(_, m)| m.unit > 0);
+        for (first, message) in units {
+            let length: u64 = batch.messages[first..first + message.unit].iter().map(|m| m.length).sum();
+            if length + BLANK_LENGTH as u64 > segment_length {
+                return Err(AppendError::TooLarge { length, segment: segment_length });
+            }
+        }
+        let mut position = start;
+        for index in 0..batch.messages.len() {
+            let unit = batch.messages[index].unit;
+            let unit_length: u64 = batch.messages[index..index + unit].iter().map(|m| m.length).sum();
+            let left = segment_length - position % segment_length;
+            if unit > 0 && unit_length + BLANK_LENGTH as u64 > left {
+                position += left;
+            }
+            let message = &mut batch.messages[index];
+            let queue_offset = message.queue.next_offset();
+            message.queue.set_next_offset(queue_offset + 1);
+            message.place = Place { physical_offset: position, queue_offset };
+            record::place(&mut batch.data[message.at..], queue_offset, position as i64, timestamp);
+            position += message.length;
+        }
+        Ok(position)
+    }
+
+    /// Writes the batch in runs that lie in one segment each, with a blank where a segment ends.
+    fn write(&self, tail: &mut Tail, batch: &Batch, start: u64) -> Result<(), AppendError> {
+        let length = self.log.segment_length();
+        let mut position = start;
+        let mut first = 0;
+        while first < batch.messages.len() {
+            let at = batch.messages[first].place.physical_offset;
+            if at != position {
+                self.finish_segment(tail, position)?;
+            }
+            let base = at - at % length;
+            let count = batch.messages[first..].iter().take_while(|m| m.place.physical_offset < base + length).count();
+            let last = &batch.messages[first + count - 1];
+            let bytes = &batch.data[batch.messages[first].at..last.at + last.length as usize];
+            let segment = self.segment_for(tail, base)?;
+            segment.reserve(at - base + bytes.len() as u64 + BLANK_LENGTH as u64).map_err(|e| self.write_failed(&segment, e))?;
+            segment.write(at - base, bytes).map_err(|e| self.set_fence(&format!("writing {}", segment.path().display()), &e))?;
+            position = at + bytes.len() as u64;
+            first += count;
+        }
+        Ok(())
+    }
+
+    fn segment_for(&self, tail: &mut Tail, base: u64) -> Result<Arc<Segment>, AppendError> {
+        if let Some(segment) = tail.segment.as_ref().filter(|s| s.base == base) {
+            return Ok(segment.clone());
+        }
+        let segment = self.log.segment_at(base).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::DiskFull(error),
+            _ => self.set_fence("making a commit log file", &error),
+        })?;
+        tail.segment = Some(segment.clone());
+        Ok(segment)
+    }
+
+    fn finish_segment(&self, tail: &mut Tail, position: u64) -> Result<(), AppendError> {
+        let length = self.log.segment_length();
+        let left = length - position % length;
+        let segment = self.segment_for(tail, position - position % length)?;
+        segment
+            .write(position % length, &blank(left))
+            .map_err(|e| self.set_fence(&format!("writing {}", segment.path().display()), &e))
+    }
+
+    /// A full disk shows when blocks are reserved, before anything is written: it passes when space is freed.
+    fn write_failed(&self, segment: &Segment, error: io::Error) -> AppendError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::DiskFull(error),
+            _ => self.set_fence(&format!("reserving space in {}", segment.path().display()), &error),
+        }
+    }
+
+    /// Brings everything that is derived from the log up to the visible mark.
+    fn derive(&self, tail: &mut Tail) -> Woken {
+        let visible = tail.marks.visible();
+        self.visible.store(visible, Ordering::Release);
+        let mut woken = Woken::new();
+        while tail.pending.front().is_some_and(|p| p.end <= visible) {
+            let Some(Pending { queue, offset, entry, .. }) = tail.pending.pop_front() else { break };
+            if queue.push(offset, entry) {
+                woken.push(queue);
+            }
+        }
+        woken
+    }
+
+    /// Has the disk confirm what is written. With [`Policy::Persisted`] this is what makes messages visible.
+    /// An error fences the log, as what the disk has is not known any more.
+    pub fn sync(&self) -> Result<Woken, AppendError> {
+        let _one = self.syncing.lock();
+        let (to, from) = self.written_and_persisted();
+        if from == to {
+            return Ok(Woken::new());
+        }
+        if let Some(reason) = self.fence() {
+            return Err(AppendError::Fenced(reason));
+        }
+        let mut base = from - from % self.log.segment_length();
+        while base < to {
+            if let Some(segment) = self.log.segment(base) {
+                segment.sync().map_err(|e| self.set_fence(&format!("fsync of {}", segment.path().display()), &e))?;
+            }
+            base += self.log.segment_length();
+        }
+        let mut tail = self.tail.lock();
+        tail.marks.advance_persisted(to);
+        Ok(self.derive(&mut tail))
+    }
+
+    /// Writes what queues hold in memory, has the disk confirm it, and notes how far that goes, so that the next
+    /// start reads the log from there.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        let (derived, timestamp) = {
+            let tail = self.tail.lock();
+            (tail.marks.visible(), tail.timestamp)
+        };
+        for queue in self.queues() {
+            queue.flush()?;
+            queue.sync()?;
+        }
+        self.sync().map_err(io::Error::other)?;
+        checkpoint::write(&self.options.root, &checkpoint::Checkpoint { timestamp, derived })
+    }
+
+    /// Stops in good order: everything is on disk and the next start has nothing to mend.
+    pub fn close(&self) -> io::Result<()> {
+        self.checkpoint()?;
+        std::fs::remove_file(self.options.root.join(recovery::ABORT_FILE))
+    }
+
+    /// The record at a commit log offset, where one begins there that readers may see.
+    pub fn record(&self, offset: u64) -> Option<Slice> {
+        self.log.record(offset, self.visible())
+    }
+}
+
+#[cfg(test)]
+mod tests;

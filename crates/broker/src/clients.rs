@@ -1,0 +1,250 @@
+//! Producers and consumers that are connected. A connection that closes takes its clients with it at once, as
+//! clients of some languages never unregister.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use protocol::bodies::{
+    self, ConsumeFromWhere, ConsumeType, ConsumerConnection, ConsumerData, MessageModel, ProducerInfo, SubscriptionData,
+};
+use protocol::exchange::Connection;
+use protocol::header::Language;
+
+/// A client is forgotten when it has sent no heartbeat for so long.
+const EXPIRY_MS: i64 = 120_000;
+
+/// One client in one group.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub connection: Arc<Connection>,
+    pub id: String,
+    pub language: Language,
+    pub version: i32,
+    pub heard: i64,
+}
+
+impl Client {
+    fn describe(&self) -> bodies::Connection {
+        bodies::Connection {
+            client_id: self.id.clone(),
+            client_addr: self.connection.remote.to_string(),
+            language: self.language.name().to_owned(),
+            version: self.version,
+        }
+    }
+}
+
+/// The members of a consumer group and what they agreed on.
+#[derive(Debug)]
+struct ConsumerGroup {
+    consume_type: ConsumeType,
+    message_model: MessageModel,
+    consume_from_where: ConsumeFromWhere,
+    subscriptions: BTreeMap<String, Arc<SubscriptionData>>,
+    members: BTreeMap<u64, Client>,
+}
+
+#[derive(Default)]
+struct State {
+    producers: BTreeMap<String, BTreeMap<u64, Client>>,
+    consumers: BTreeMap<String, ConsumerGroup>,
+    /// The groups that a connection is in.
+    connections: HashMap<u64, BTreeSet<String>>,
+}
+
+/// Every client that is connected to this broker.
+#[derive(Default)]
+pub struct Clients {
+    state: Mutex<State>,
+}
+
+/// What a pull needs to know of its group.
+pub enum Subscribed {
+    NoGroup,
+    NoTopic { model: MessageModel },
+    Topic { model: MessageModel, subscription: Arc<SubscriptionData> },
+}
+
+impl Clients {
+    pub fn register_producer(&self, group: &str, client: Client) {
+        let mut state = self.state.lock();
+        state.connections.entry(client.connection.id).or_default().insert(group.to_owned());
+        state.producers.entry(group.to_owned()).or_default().insert(client.connection.id, client);
+    }
+
+    /// Takes a member's word for its group. `true` where the group's members or subscriptions changed.
+    pub fn register_consumer(&self, data: &ConsumerData, client: Client) -> bool {
+        let mut state = self.state.lock();
+        state.connections.entry(client.connection.id).or_default().insert(data.group_name.clone());
+        let group = state.consumers.entry(data.group_name.clone()).or_insert_with(|| ConsumerGroup {
+            consume_type: data.consume_type,
+            message_model: data.message_model,
+            consume_from_where: data.consume_from_where,
+            subscriptions: BTreeMap::new(),
+            members: BTreeMap::new(),
+        });
+        group.consume_type = data.consume_type;
+        group.message_model = data.message_model;
+        group.consume_from_where = data.consume_from_where;
+        let joined = warn_of_twins(&data.group_name, &group.members, &client);
+        group.members.insert(client.connection.id, client);
+        group.subscribe(&data.subscription_data_set) | joined
+    }
+
+    /// Takes a client out of a producer group, a consumer group, or both. `true` where a consumer left.
+    pub fn unregister(&self, connection: u64, producer: Option<&str>, consumer: Option<&str>) -> bool {
+        let mut state = self.state.lock();
+        if let Some(group) = producer {
+            state.leave_producers(group, connection);
+        }
+        consumer.is_some_and(|group| state.leave_consumers(group, connection))
+    }
+
+    /// Takes a closed connection out of all groups; returns the consumer groups that it left.
+    pub fn closed(&self, connection: u64) -> Vec<String> {
+        let mut state = self.state.lock();
+        let groups = state.connections.remove(&connection).unwrap_or_default();
+        groups
+            .into_iter()
+            .filter(|group| {
+                state.leave_producers(group, connection);
+                state.leave_consumers(group, connection)
+            })
+            .collect()
+    }
+
+    /// Forgets who has been silent for too long; returns the consumer groups that lost a member.
+    pub fn expire(&self, now: i64) -> Vec<String> {
+        let silent: BTreeSet<u64> = {
+            let state = self.state.lock();
+            let members = state.producers.values().chain(state.consumers.values().map(|g| &g.members));
+            members.flat_map(|m| m.values()).filter(|c| now - c.heard > EXPIRY_MS).map(|c| c.connection.id).collect()
+        };
+        silent.into_iter().flat_map(|connection| self.closed(connection)).collect()
+    }
+
+    /// The connections of a consumer group's members.
+    pub fn members(&self, group: &str) -> Vec<Arc<Connection>> {
+        let state = self.state.lock();
+        state.consumers.get(group).map_or_else(Vec::new, |g| g.members.values().map(|c| c.connection.clone()).collect())
+    }
+
+    /// The client ids of a consumer group's members.
+    pub fn consumer_ids(&self, group: &str) -> Vec<String> {
+        let state = self.state.lock();
+        state.consumers.get(group).map_or_else(Vec::new, |g| g.members.values().map(|c| c.id.clone()).collect())
+    }
+
+    pub fn message_model(&self, group: &str) -> Option<MessageModel> {
+        self.state.lock().consumers.get(group).map(|g| g.message_model)
+    }
+
+    pub fn subscription(&self, group: &str, topic: &str) -> Subscribed {
+        let state = self.state.lock();
+        let Some(group) = state.consumers.get(group) else { return Subscribed::NoGroup };
+        let model = group.message_model;
+        match group.subscriptions.get(topic) {
+            Some(subscription) => Subscribed::Topic { model, subscription: subscription.clone() },
+            None => Subscribed::NoTopic { model },
+        }
+    }
+
+    /// The consumer groups with live members that subscribe to a topic.
+    pub fn groups_of(&self, topic: &str) -> Vec<String> {
+        let state = self.state.lock();
+        let groups = state.consumers.iter().filter(|(_, g)| !g.members.is_empty() && g.subscriptions.contains_key(topic));
+        groups.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The topics that a group subscribes to.
+    pub fn topics_of(&self, group: &str) -> Vec<String> {
+        self.state.lock().consumers.get(group).map_or_else(Vec::new, |g| g.subscriptions.keys().cloned().collect())
+    }
+
+    pub fn consumer_connection(&self, group: &str) -> Option<ConsumerConnection> {
+        let state = self.state.lock();
+        let group = state.consumers.get(group).filter(|g| !g.members.is_empty())?;
+        Some(ConsumerConnection {
+            connection_set: group.members.values().map(Client::describe).collect(),
+            consume_from_where: group.consume_from_where,
+            consume_type: group.consume_type,
+            message_model: group.message_model,
+            subscription_table: group
+                .subscriptions
+                .iter()
+                .map(|(topic, s)| (topic.clone(), SubscriptionData::clone(s)))
+                .collect(),
+        })
+    }
+
+    pub fn producer_connections(&self, group: &str) -> Option<Vec<bodies::Connection>> {
+        let state = self.state.lock();
+        state.producers.get(group).map(|members| members.values().map(Client::describe).collect())
+    }
+
+    pub fn producers(&self) -> BTreeMap<String, Vec<ProducerInfo>> {
+        let info = |client: &Client| ProducerInfo {
+            client_id: client.id.clone(),
+            language: client.language.name().to_owned(),
+            last_update_timestamp: client.heard,
+            remote_ip: client.connection.remote.to_string(),
+            version: client.version,
+        };
+        let state = self.state.lock();
+        state.producers.iter().map(|(group, members)| (group.clone(), members.values().map(info).collect())).collect()
+    }
+}
+
+/// Two live processes with one client id share queues without knowing of each other. `true` where the client is
+/// new in its group.
+fn warn_of_twins(group: &str, members: &BTreeMap<u64, Client>, client: &Client) -> bool {
+    if members.contains_key(&client.connection.id) {
+        return false;
+    }
+    if let Some(twin) = members.values().find(|m| m.id == client.id) {
+        tracing::warn!(
+            "consumer group {group}: {} and {} both call themselves {}: each queue goes to both or neither; give them different instance names",
+            twin.connection.remote,
+            client.connection.remote,
+            client.id
+        );
+    }
+    true
+}
+
+impl ConsumerGroup {
+    fn subscribe(&mut self, subscriptions: &[SubscriptionData]) -> bool {
+        let mut changed = false;
+        for subscription in subscriptions {
+            let old = self.subscriptions.get(&subscription.topic);
+            changed |= old.is_none();
+            if old.is_none_or(|old| subscription.sub_version > old.sub_version || **old == *subscription) {
+                self.subscriptions.insert(subscription.topic.clone(), Arc::new(subscription.clone()));
+            }
+        }
+        let before = self.subscriptions.len();
+        self.subscriptions.retain(|topic, _| subscriptions.iter().any(|s| s.topic == *topic));
+        changed | (self.subscriptions.len() != before)
+    }
+}
+
+impl State {
+    fn leave_producers(&mut self, group: &str, connection: u64) {
+        if let Some(members) = self.producers.get_mut(group) {
+            members.remove(&connection);
+            if members.is_empty() {
+                self.producers.remove(group);
+            }
+        }
+    }
+
+    fn leave_consumers(&mut self, group: &str, connection: u64) -> bool {
+        let Some(members) = self.consumers.get_mut(group).map(|g| &mut g.members) else { return false };
+        let left = members.remove(&connection).is_some();
+        if members.is_empty() {
+            self.consumers.remove(group);
+        }
+        left
+    }
+}

@@ -1,0 +1,109 @@
+//! Offsets of consumer groups and of queues, and reading a message by where it is.
+
+use std::sync::Arc;
+
+use protocol::exchange::{Call, Refusal};
+use protocol::requests::{
+    GetEarliestStoreTime, GetMaxOffset, GetMinOffset, OffsetReply, QueryConsumerOffset, SearchOffset, TimestampReply,
+    UpdateConsumerOffset, ViewMessage,
+};
+use protocol::{codes, fastjson, record};
+use store::Boundary;
+use store::queue::Queue;
+
+use crate::Broker;
+use crate::handlers::Handled;
+
+pub fn query_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: QueryConsumerOffset<'_>) -> Handled {
+    if let Some(offset) = broker.offsets.committed(request.topic, request.consumer_group, request.queue_id) {
+        call.reply(&OffsetReply { offset });
+        return Ok(());
+    }
+    if request.set_zero_if_not_found == Some(false) {
+        return Err(Refusal::new(codes::QUERY_NOT_FOUND, "Not found, do not set to zero, maybe this group boot first"));
+    }
+    // A group that is new to a small queue begins with its first message; on one whose start has left memory the
+    // client decides where to begin.
+    let queue = broker.store.find_queue(request.topic, request.queue_id);
+    let from_start = match &queue {
+        Some(queue) => queue.min_offset() <= 0 && starts_in_memory(broker, queue),
+        None => false,
+    };
+    if !from_start {
+        return Err(Refusal::new(codes::QUERY_NOT_FOUND, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first"));
+    }
+    call.reply(&OffsetReply { offset: 0 });
+    Ok(())
+}
+
+/// Whether a queue's first message counts as in memory: not further behind than the share of it that Java assumes.
+fn starts_in_memory(broker: &Broker, queue: &Queue) -> bool {
+    let mut first = [store::queue::Entry::default()];
+    match queue.read(0, &mut first) {
+        Ok(1) => broker.store.visible().saturating_sub(first[0].offset as u64) <= broker.memory_distance(),
+        _ => false,
+    }
+}
+
+pub fn update_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: UpdateConsumerOffset<'_>) -> Handled {
+    if broker.find_group(request.consumer_group, call.now).is_none() {
+        return Err(Refusal::new(codes::SUBSCRIPTION_GROUP_NOT_EXIST, format!("Group {} not exist!", request.consumer_group)));
+    }
+    if broker.topics.get(request.topic).is_none() {
+        return Err(Refusal::new(codes::TOPIC_NOT_EXIST, format!("Topic {} not exist!", request.topic)));
+    }
+    broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
+    call.reply(&());
+    Ok(())
+}
+
+fn queue(broker: &Broker, topic: &str, id: i32) -> Option<Arc<Queue>> {
+    broker.store.find_queue(topic, id)
+}
+
+pub fn get_max_offset(broker: &Broker, call: &mut Call<'_>, request: GetMaxOffset<'_>) -> Handled {
+    let offset = queue(broker, request.topic, request.queue_id).map_or(0, |q| q.max_offset());
+    call.reply(&OffsetReply { offset });
+    Ok(())
+}
+
+pub fn get_min_offset(broker: &Broker, call: &mut Call<'_>, request: GetMinOffset<'_>) -> Handled {
+    let offset = queue(broker, request.topic, request.queue_id).map_or(0, |q| q.min_offset());
+    call.reply(&OffsetReply { offset });
+    Ok(())
+}
+
+pub fn search_offset(broker: &Broker, call: &mut Call<'_>, request: SearchOffset<'_>) -> Handled {
+    let boundary = match request.boundary_type {
+        Some(text) if text.eq_ignore_ascii_case("upper") => Boundary::Upper,
+        _ => Boundary::Lower,
+    };
+    let offset = queue(broker, request.topic, request.queue_id)
+        .map_or(0, |q| broker.store.offset_by_time(&q, request.timestamp, boundary));
+    call.reply(&OffsetReply { offset });
+    Ok(())
+}
+
+pub fn get_earliest_store_time(broker: &Broker, call: &mut Call<'_>, request: GetEarliestStoreTime<'_>) -> Handled {
+    let timestamp = queue(broker, request.topic, request.queue_id)
+        .and_then(|q| broker.store.store_timestamp(&q, q.min_offset()))
+        .unwrap_or(-1);
+    call.reply(&TimestampReply { timestamp });
+    Ok(())
+}
+
+/// Answers with the whole record at a commit log offset, if one begins there.
+pub fn view_message(broker: &Broker, call: &mut Call<'_>, request: ViewMessage<'_>) -> Handled {
+    let slice = u64::try_from(request.offset).ok().and_then(|offset| broker.store.record(offset));
+    let slice = slice.filter(|s| record::decode_checked(s.bytes()).is_ok_and(|r| r.physical_offset == request.offset));
+    let Some(slice) = slice else {
+        return Err(Refusal::new(codes::SYSTEM_ERROR, format!("can not find message by the offset, {}", request.offset)));
+    };
+    call.reply_body(slice.bytes());
+    Ok(())
+}
+
+pub fn get_all_consumer_offset(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    call.reply_body(&fastjson::to_vec(&broker.offsets.all()));
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! PULL: permission checks, read the queue, filter by tags; where there is nothing, park until there is.
+
+use std::io;
+use std::sync::Arc;
+
+use protocol::bodies::{MessageModel, SubscriptionData};
+use protocol::exchange::{Call, Refusal};
+use protocol::requests::{LitePullMessage, PullMessage, PullMessageReply};
+use protocol::sys_flag::pull as flags;
+use protocol::{codes, names};
+use store::queue::Queue;
+use store::{GetLimits, GetResult, GetStatus};
+
+use crate::clients::Subscribed;
+use crate::handlers::{Handled, can_read, io_refusal};
+use crate::hold::Held;
+use crate::{Broker, stats};
+
+/// How long a pull waits at the most, whatever the client asks for.
+const MAX_SUSPEND_MS: i64 = 60_000;
+/// The longest body that an answer may have.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Which messages a pull wants.
+#[derive(Clone, Debug)]
+enum Filter {
+    All,
+    /// Those whose tag's hash is one of the subscription's.
+    Tags(Arc<SubscriptionData>),
+}
+
+impl Filter {
+    fn of(subscription: Arc<SubscriptionData>) -> Self {
+        if subscription.sub_string.trim() == "*" || subscription.code_set.is_empty() {
+            Filter::All
+        } else {
+            Filter::Tags(subscription)
+        }
+    }
+
+    fn matches(&self, tags_code: i64) -> bool {
+        match self {
+            Filter::All => true,
+            Filter::Tags(subscription) => subscription.code_set.contains(&(tags_code as i32)),
+        }
+    }
+}
+
+/// A pull that has been checked.
+pub struct Pull {
+    group: String,
+    topic: String,
+    queue: Arc<Queue>,
+    offset: i64,
+    limits: GetLimits,
+    filter: Filter,
+    topic_sys_flag: i32,
+    group_sys_flag: i32,
+    suggest_broker: i64,
+    /// How long it may wait; 0 where it may not.
+    suspend_ms: i64,
+}
+
+/// Reads a subscription expression of tags: `*`, or `A || B`.
+pub fn parse_tags(topic: &str, expression: &str, version: i64) -> SubscriptionData {
+    let expression = if expression.trim().is_empty() { "*" } else { expression };
+    let mut subscription = SubscriptionData {
+        topic: topic.to_owned(),
+        sub_string: expression.to_owned(),
+        sub_version: version,
+        expression_type: "TAG".into(),
+        ..SubscriptionData::default()
+    };
+    if expression.trim() != "*" {
+        for tag in expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()) {
+            subscription.tags_set.insert(tag.to_owned());
+            subscription.code_set.insert(stdx::java::hash_code(tag));
+        }
+    }
+    subscription
+}
+
+pub fn lite_pull_message(broker: &Broker, call: &mut Call<'_>, request: LitePullMessage<'_>) -> Handled {
+    pull_message(broker, call, request.into())
+}
+
+pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'_>) -> Handled {
+    let pull = check(broker, call, &request)?;
+    let suspend = request.sys_flag & flags::SUSPEND != 0;
+    if suspend && request.sys_flag & flags::COMMIT_OFFSET != 0 && request.commit_offset >= 0 {
+        broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
+    }
+    broker.offsets.pulled(request.topic, request.consumer_group, request.queue_id, request.queue_offset);
+    let result = read(broker, &pull).map_err(|e| io_refusal("reading a consume queue", &e))?;
+    if code_of(&result, pull.offset) == codes::PULL_NOT_FOUND && pull.suspend_ms > 0 {
+        let queue = pull.queue.clone();
+        let held = Held { deadline: call.now + pull.suspend_ms, pull, responder: call.park() };
+        match broker.holds.park(&queue, held) {
+            // A message may have come between the read and the park.
+            Ok(()) if queue.max_offset() > request.queue_offset => broker.wake(&queue, call.now),
+            Ok(()) => {}
+            Err(full) => {
+                answer(broker, &full.pull, &result, |code, remark, reply, body| call.answer_with(code, remark, reply, &[], body))
+            }
+        }
+        return Ok(());
+    }
+    answer(broker, &pull, &result, |code, remark, reply, body| call.answer_with(code, remark, reply, &[], body));
+    Ok(())
+}
+
+/// Tries a pull that waited once more. Without a message it waits on until its deadline.
+pub fn retry(broker: &Broker, mut held: Held, now: i64) {
+    let result = match read(broker, &held.pull) {
+        Ok(result) => result,
+        Err(error) => {
+            let refusal = io_refusal("reading a consume queue", &error);
+            return held.responder.answer(refusal.code, Some(&refusal.remark), &(), &[], &[]);
+        }
+    };
+    let nothing =
+        result.messages.is_empty() && matches!(result.status, GetStatus::NoMatchedMessage | GetStatus::OffsetOverflowOne);
+    if nothing && now < held.deadline {
+        // What did not match is not looked at again.
+        held.pull.offset = held.pull.offset.max(result.next);
+        let (queue, offset) = (held.pull.queue.clone(), held.pull.offset);
+        match broker.holds.park(&queue, held) {
+            Ok(()) if queue.max_offset() > offset => broker.wake(&queue, now),
+            Ok(()) => {}
+            Err(full) => reply_to(broker, *full, &result),
+        }
+        return;
+    }
+    reply_to(broker, held, &result);
+}
+
+fn reply_to(broker: &Broker, held: Held, result: &GetResult) {
+    let Held { pull, responder, .. } = held;
+    answer(broker, &pull, result, |code, remark, reply, body| responder.answer(code, remark, reply, &[], body));
+}
+
+fn check(broker: &Broker, call: &Call<'_>, request: &PullMessage<'_>) -> Result<Pull, Refusal> {
+    let config = broker.config();
+    if !can_read(config.broker_permission) {
+        return Err(Refusal::new(
+            codes::NO_PERMISSION,
+            format!("the broker[{}] pulling message is forbidden", config.broker_ip1),
+        ));
+    }
+    let Some(group) = broker.find_group(request.consumer_group, call.now) else {
+        let remark = format!("subscription group [{}] does not exist", request.consumer_group);
+        return Err(Refusal::new(codes::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+    };
+    if !group.consume_enable {
+        return Err(Refusal::new(codes::NO_PERMISSION, format!("subscription group no permission, {}", request.consumer_group)));
+    }
+    let Some(topic) = broker.topics.get(request.topic) else {
+        return Err(Refusal::new(codes::TOPIC_NOT_EXIST, format!("topic[{}] not exist, apply first please!", request.topic)));
+    };
+    if !can_read(topic.perm) {
+        return Err(Refusal::new(codes::NO_PERMISSION, format!("the topic[{}] pulling message is forbidden", request.topic)));
+    }
+    if request.queue_id < 0 || request.queue_id >= topic.read_queue_nums {
+        let remark = format!(
+            "queueId[{}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}] consumer:[{}]",
+            request.queue_id, request.topic, topic.read_queue_nums, call.connection.remote
+        );
+        return Err(Refusal::new(codes::INVALID_PARAMETER, remark));
+    }
+    let filter = filter(broker, request, group.consume_broadcast_enable)?;
+    let queue = broker.store.queue(request.topic, request.queue_id).map_err(|e| io_refusal("opening a consume queue", &e))?;
+    let suspend_ms = match request.sys_flag & flags::SUSPEND {
+        0 => 0,
+        _ if config.long_polling_enable => request.suspend_timeout_millis.clamp(0, MAX_SUSPEND_MS),
+        _ => config.short_polling_time_mills,
+    };
+    Ok(Pull {
+        group: request.consumer_group.to_owned(),
+        topic: request.topic.to_owned(),
+        queue,
+        offset: request.queue_offset,
+        limits: broker.limits(request.max_msg_nums, request.max_msg_bytes.map(|b| (b.max(0) as usize).min(MAX_BYTES))),
+        filter,
+        topic_sys_flag: topic.topic_sys_flag,
+        group_sys_flag: group.group_sys_flag,
+        suggest_broker: if config.slave_read_enable { group.broker_id } else { names::MASTER_ID },
+        suspend_ms,
+    })
+}
+
+/// The subscription: in the request, or what the group's heartbeats said.
+fn filter(broker: &Broker, request: &PullMessage<'_>, broadcast_enable: bool) -> Result<Filter, Refusal> {
+    let only_tags = |kind: Option<&str>| match kind {
+        None | Some("" | "TAG") => Ok(()),
+        Some(kind) => {
+            Err(Refusal::new(codes::SYSTEM_ERROR, format!("The broker does not support consumer to filter message by {kind}")))
+        }
+    };
+    if request.sys_flag & flags::SUBSCRIPTION != 0 {
+        only_tags(request.expression_type)?;
+        let expression = request.subscription.unwrap_or("*");
+        return Ok(Filter::of(Arc::new(parse_tags(request.topic, expression, request.sub_version))));
+    }
+    let (model, subscription) = match broker.clients.subscription(request.consumer_group, request.topic) {
+        Subscribed::NoGroup => return Err(Refusal::new(codes::SUBSCRIPTION_NOT_EXIST, "the consumer's group info not exist")),
+        Subscribed::NoTopic { model } => (model, None),
+        Subscribed::Topic { model, subscription } => (model, Some(subscription)),
+    };
+    if model == MessageModel::Broadcasting && !broadcast_enable {
+        let remark = format!("the consumer group[{}] can not consume by broadcast way", request.consumer_group);
+        return Err(Refusal::new(codes::NO_PERMISSION, remark));
+    }
+    let Some(subscription) = subscription else {
+        return Err(Refusal::new(codes::SUBSCRIPTION_NOT_EXIST, "the consumer's subscription not exist"));
+    };
+    if subscription.sub_version < request.sub_version {
+        return Err(Refusal::new(codes::SUBSCRIPTION_NOT_LATEST, "the consumer's subscription not latest"));
+    }
+    only_tags(Some(&subscription.expression_type))?;
+    Ok(Filter::of(subscription))
+}
+
+fn read(broker: &Broker, pull: &Pull) -> io::Result<GetResult> {
+    broker.store.get(Some(&pull.queue), pull.offset, &pull.limits, |tags_code| pull.filter.matches(tags_code))
+}
+
+fn code_of(result: &GetResult, asked: i64) -> i32 {
+    match result.status {
+        GetStatus::Found => codes::SUCCESS,
+        GetStatus::MessageWasRemoving | GetStatus::NoMatchedMessage => codes::PULL_RETRY_IMMEDIATELY,
+        GetStatus::OffsetFoundNull | GetStatus::OffsetOverflowOne => codes::PULL_NOT_FOUND,
+        GetStatus::NoMatchedLogicQueue | GetStatus::NoMessageInQueue if asked == 0 => codes::PULL_NOT_FOUND,
+        _ => codes::PULL_OFFSET_MOVED,
+    }
+}
+
+fn answer(broker: &Broker, pull: &Pull, result: &GetResult, give: impl FnOnce(i32, Option<&str>, &PullMessageReply, &[&[u8]])) {
+    let counters = &broker.stats.counters;
+    if result.messages.is_empty() {
+        stats::add(&counters.gets_missed, 1);
+    } else {
+        stats::add(&counters.gets_found, 1);
+        stats::add(&counters.messages_got, result.messages.len() as u64);
+        counters.add_group(&pull.group, result.messages.len() as u64);
+        broker.offsets.pulled(&pull.topic, &pull.group, pull.queue.id, result.next);
+    }
+    let reply = PullMessageReply {
+        suggest_which_broker_id: pull.suggest_broker,
+        next_begin_offset: result.next,
+        min_offset: result.min,
+        max_offset: result.max,
+        topic_sys_flag: Some(pull.topic_sys_flag),
+        group_sys_flag: Some(pull.group_sys_flag),
+    };
+    let body: Vec<&[u8]> = result.messages.iter().map(|slice| slice.bytes()).collect();
+    give(code_of(result, pull.offset), Some(result.status.name()), &reply, &body);
+}

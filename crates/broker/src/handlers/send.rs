@@ -1,0 +1,397 @@
+//! SEND: validate, rewrite, encode into the batch of this read; answer when the batch is appended.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use protocol::bodies::{TopicConfig, TopicFilterType};
+use protocol::exchange::{Call, Refusal, Responder};
+use protocol::record::{BLANK_LENGTH, Record};
+use protocol::requests::{SendMessage, SendMessageReply};
+use protocol::sys_flag::message;
+use protocol::{batch, codes, message_id, names, properties, version};
+use store::{AppendError, Batch};
+
+use crate::handlers::{Handled, can_write};
+use crate::{Broker, stats};
+
+/// Queues of a group's dead letter topic.
+const DLQ_QUEUES: i32 = 1;
+/// Sends that may wait for the disk at the same time; more are refused with SYSTEM_BUSY.
+pub const MAX_WAITING: usize = 100_000;
+
+/// The sends of one read on their way to the log.
+#[derive(Default)]
+pub struct Sends {
+    batch: Batch,
+    answers: Vec<Answer>,
+    /// The properties of the message at hand.
+    properties: String,
+}
+
+/// What is needed to answer one send.
+struct Answer {
+    responder: Responder,
+    first: usize,
+    count: usize,
+    queue_id: i32,
+    unique_key: Option<String>,
+    topic: Arc<TopicConfig>,
+    /// The client asked not to wait for the disk (`WAIT=false`).
+    wait: bool,
+}
+
+/// A send that waits until the log's mark has passed it.
+pub struct Waiting {
+    end: u64,
+    pub deadline: i64,
+    responder: Responder,
+    reply: Reply,
+}
+
+struct Reply {
+    msg_id: String,
+    queue_id: i32,
+    queue_offset: i64,
+    transaction_id: Option<String>,
+}
+
+impl Waiting {
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Too many sends wait for the disk. The message is written, but nobody will say when it is on disk.
+    pub fn refuse_busy(self, out: &mut BytesMut) {
+        let remark = format!("[OVERLOAD]{MAX_WAITING} sends wait for the disk; the message may have been stored");
+        self.responder.answer_into(codes::SYSTEM_BUSY, Some(&remark), &(), &[], &[], out);
+    }
+
+    /// Answers with a code that means "stored": SUCCESS or FLUSH_DISK_TIMEOUT.
+    pub fn answer(self, broker: &Broker, code: i32) {
+        let config = broker.config();
+        let extra = extra_fields(&config);
+        self.responder.answer(code, None, &self.reply.typed(), &extra, &[]);
+    }
+}
+
+impl Reply {
+    fn typed(&self) -> SendMessageReply<'_> {
+        SendMessageReply {
+            msg_id: &self.msg_id,
+            queue_id: self.queue_id,
+            queue_offset: self.queue_offset,
+            transaction_id: self.transaction_id.as_deref(),
+            batch_uniq_id: None,
+        }
+    }
+}
+
+fn extra_fields(config: &crate::BrokerConfig) -> [(&str, &str); 2] {
+    [(properties::MESSAGE_REGION, &config.region_id), (properties::TRACE_ON, if config.trace_on { "true" } else { "false" })]
+}
+
+/// What the properties of a message say that decides its way.
+#[derive(Default)]
+struct Known {
+    unique_key: Option<String>,
+    tags_code: i64,
+    delay_level: i32,
+    wait: bool,
+}
+
+impl Sends {
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Checks a send and adds its message to the batch.
+    pub fn accept(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
+        let (topic, queue_id) = self.check(broker, call, request)?;
+        if call.body.len() > broker.config().max_message_size as usize {
+            return Err(illegal(broker));
+        }
+        let known = self.rewrite_properties(broker, request.properties.unwrap_or_default())?;
+        let (topic, queue_id, known) = retry_or_dead_letter(broker, call, request, topic, queue_id, known)?;
+        let message = Outgoing { flag: request.flag, body: call.body, reconsume_times: request.reconsume_times.unwrap_or(0) };
+        let first = self.batch.len();
+        let unique_key = known.unique_key.clone();
+        let wait = known.wait;
+        self.push(broker, call, request, &topic, queue_id, &message, &known, 1)?;
+        self.answers.push(Answer { responder: call.park(), first, count: 1, queue_id, unique_key, topic, wait });
+        Ok(())
+    }
+
+    /// Checks a send of several messages and adds them all to the batch.
+    pub fn accept_batch(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
+        let (topic, queue_id) = self.check(broker, call, request)?;
+        let limit = broker.config().max_message_size as usize;
+        if names::is_retry_or_dlq(request.topic) {
+            return Err(Refusal::new(
+                codes::MESSAGE_ILLEGAL,
+                format!("batch request does not support retry group {}", request.topic),
+            ));
+        }
+        if call.body.len() > limit {
+            return Err(illegal(broker));
+        }
+        let messages = batch::decode(call.body).map_err(|e| Refusal::new(codes::MESSAGE_ILLEGAL, e.to_string()))?;
+        let first = self.batch.len();
+        let mut wait = true;
+        let mut pieces = Vec::with_capacity(messages.len());
+        for message in &messages {
+            let known = self.rewrite_properties(broker, message.properties)?;
+            if known.delay_level > 0 {
+                return Err(Refusal::new(codes::MESSAGE_ILLEGAL, "a batch can't hold delayed messages"));
+            }
+            wait &= known.wait;
+            pieces.push((known, self.properties.clone()));
+        }
+        let total: usize =
+            pieces.iter().zip(&messages).map(|((_, p), m)| m.body.len() + p.len() + topic.topic_name.len() + FIXED).sum();
+        fits(broker, total)?;
+        for (nth, (message, (known, text))) in messages.iter().zip(pieces).enumerate() {
+            self.properties = text;
+            let outgoing = Outgoing { flag: message.flag, body: message.body, reconsume_times: 0 };
+            let unit = if nth == 0 { messages.len() } else { 0 };
+            self.push(broker, call, request, &topic, queue_id, &outgoing, &known, unit)
+                .inspect_err(|_| self.batch.truncate(first))?;
+        }
+        let unique_key = request.properties.and_then(|p| properties::get(p, properties::UNIQUE_KEY)).map(str::to_owned);
+        self.answers.push(Answer { responder: call.park(), first, count: messages.len(), queue_id, unique_key, topic, wait });
+        Ok(())
+    }
+
+    /// The topic, made where it may be, and the queue.
+    fn check(&self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Result<(Arc<TopicConfig>, i32), Refusal> {
+        let config = broker.config();
+        if broker.is_slave() {
+            return Err(Refusal::new(codes::SERVICE_NOT_AVAILABLE, broker.slave_remark()));
+        }
+        let name = request.topic;
+        let topic = match broker.topics.get(name) {
+            Some(topic) => topic,
+            None => {
+                names::check_topic(name).map_err(|e| Refusal::new(codes::INVALID_PARAMETER, e.to_string()))?;
+                broker.create_topic_for_send(request, call)?
+            }
+        };
+        if names::is_not_sendable(name) {
+            return Err(Refusal::new(codes::NO_PERMISSION, format!("Sending message to topic[{name}] is forbidden.")));
+        }
+        if !can_write(config.broker_permission) && topic.order {
+            return Err(Refusal::new(
+                codes::NO_PERMISSION,
+                format!("the broker[{}] sending message is forbidden", config.broker_ip1),
+            ));
+        }
+        if request.queue_id >= topic.write_queue_nums.max(topic.read_queue_nums) {
+            let remark = format!(
+                "request queueId[{}] is illegal, topic {name} has {} queues to write and {} to read. Producer: {}",
+                request.queue_id, topic.write_queue_nums, topic.read_queue_nums, call.connection.remote
+            );
+            return Err(Refusal::new(codes::INVALID_PARAMETER, remark));
+        }
+        let queue_id = if request.queue_id < 0 { broker.next_of(topic.write_queue_nums) } else { request.queue_id };
+        Ok((topic, queue_id))
+    }
+
+    /// Brings a message's properties into `self.properties`, as they are stored: without malformed pieces, with the
+    /// cluster's name and a unique key.
+    fn rewrite_properties(&mut self, broker: &Broker, text: &str) -> Result<Known, Refusal> {
+        let out = &mut self.properties;
+        out.clear();
+        let mut known = Known { wait: true, ..Known::default() };
+        for (name, value) in properties::pairs(text) {
+            match name {
+                properties::UNIQUE_KEY => known.unique_key = Some(value.to_owned()),
+                properties::TAGS => known.tags_code = i64::from(stdx::java::hash_code(value)),
+                properties::DELAY => known.delay_level = value.parse().unwrap_or(0),
+                properties::WAIT => known.wait = value != "false",
+                properties::CLUSTER | "POP_CK" => continue,
+                properties::TRANSACTION_PREPARED if value.eq_ignore_ascii_case("true") => {
+                    return Err(not_yet("transactional messages"));
+                }
+                properties::TIMER_DELIVER_MS | properties::TIMER_DELAY_MS | properties::TIMER_DELAY_SEC => {
+                    return Err(not_yet("timer messages (TIMER_DELIVER_MS, TIMER_DELAY_MS, TIMER_DELAY_SEC)"));
+                }
+                _ => {}
+            }
+            properties::push(out, name, value);
+        }
+        if known.unique_key.is_none() {
+            let key = broker.make_unique_key();
+            properties::push(out, properties::UNIQUE_KEY, &key);
+            known.unique_key = Some(key);
+        }
+        properties::push(out, properties::CLUSTER, &broker.config().broker_cluster_name);
+        if out.len() > properties::MAX_LENGTH {
+            return Err(illegal(broker));
+        }
+        Ok(known)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a message's parts come from the request, the batch and the properties")]
+    fn push(
+        &mut self,
+        broker: &Broker,
+        call: &Call<'_>,
+        request: &SendMessage<'_>,
+        topic: &TopicConfig,
+        queue_id: i32,
+        message: &Outgoing<'_>,
+        known: &Known,
+        unit: usize,
+    ) -> Handled {
+        let multi_tags = if topic.topic_filter_type == TopicFilterType::MultiTag { message::MULTI_TAGS } else { 0 };
+        let delay = broker.schedule.place(known.delay_level, call.now, &topic.topic_name, queue_id, &mut self.properties);
+        let (name, queue_id, tags_code) = match delay {
+            Some(delay) => (names::SCHEDULE_TOPIC, delay.queue_id, delay.deliver_at),
+            None => (topic.topic_name.as_str(), queue_id, known.tags_code),
+        };
+        if self.properties.len() > properties::MAX_LENGTH {
+            return Err(illegal(broker));
+        }
+        let record = Record {
+            queue_id,
+            flag: message.flag,
+            queue_offset: 0,
+            physical_offset: 0,
+            sys_flag: request.sys_flag & !message::TRANSACTION_MASK | multi_tags,
+            born_timestamp: request.born_timestamp,
+            born_host: call.connection.remote,
+            store_timestamp: 0,
+            store_host: broker.store_host(),
+            reconsume_times: message.reconsume_times,
+            prepared_transaction_offset: 0,
+            body: message.body,
+            topic: name,
+            properties: &self.properties,
+        };
+        fits(broker, record.encoded_length())?;
+        let queue = broker.store.queue(name, queue_id).map_err(|e| super::io_refusal("opening a consume queue", &e))?;
+        self.batch.push(queue, &record, tags_code, unit);
+        Ok(())
+    }
+
+    /// Appends the batch and answers, or parks the answers until the disk has it.
+    pub fn complete(&mut self, broker: &Broker, now: i64, out: &mut BytesMut) {
+        if self.batch.is_empty() {
+            return;
+        }
+        match broker.store.append(&mut self.batch, now) {
+            Ok((end, woken)) => {
+                self.count(broker);
+                let visible = broker.store.visible() >= end;
+                for answer in self.answers.drain(..) {
+                    let reply = answer.reply(&self.batch, broker);
+                    if visible || !answer.wait {
+                        let config = broker.config();
+                        answer.responder.answer_into(codes::SUCCESS, None, &reply.typed(), &extra_fields(&config), &[], out);
+                    } else {
+                        let deadline = now + i64::from(broker.config().sync_flush_timeout);
+                        broker.wait_for_disk(Waiting { end, deadline, responder: answer.responder, reply }, out);
+                    }
+                }
+                if !visible {
+                    broker.shell.sync_wanted();
+                }
+                for queue in woken {
+                    broker.wake(&queue, now);
+                }
+            }
+            Err(error) => self.refuse(broker, &error, out),
+        }
+        self.batch.clear();
+    }
+
+    fn count(&self, broker: &Broker) {
+        let counters = &broker.stats.counters;
+        stats::add(&counters.messages_put, self.batch.len() as u64);
+        stats::add(&counters.bytes_put, self.batch.bytes() as u64);
+        for answer in &self.answers {
+            counters.add_topic(&answer.topic.topic_name, answer.count as u64);
+        }
+    }
+
+    fn refuse(&mut self, broker: &Broker, error: &AppendError, out: &mut BytesMut) {
+        stats::add(&broker.stats.counters.put_failed, self.batch.len() as u64);
+        let remark = format!("service not available now. It may be caused by one of the following reasons: {error}");
+        for answer in self.answers.drain(..) {
+            answer.responder.answer_into(codes::SERVICE_NOT_AVAILABLE, Some(&remark), &(), &[], &[], out);
+        }
+    }
+}
+
+/// Bytes of a record beside its variable parts, generously.
+const FIXED: usize = 128;
+
+/// Refuses what can't be stored in one file of the commit log.
+fn fits(broker: &Broker, length: usize) -> Handled {
+    if length + BLANK_LENGTH > broker.config().mapped_file_size_commit_log as usize {
+        return Err(illegal(broker));
+    }
+    Ok(())
+}
+
+/// One message of a send.
+struct Outgoing<'a> {
+    flag: i32,
+    body: &'a [u8],
+    reconsume_times: i32,
+}
+
+impl Answer {
+    fn reply(&self, batch: &Batch, broker: &Broker) -> Reply {
+        let host = broker.store_host();
+        let first = batch.place(self.first);
+        let mut msg_id = message_id::offset_id(host, first.physical_offset as i64);
+        for nth in 1..self.count {
+            let place = batch.place(self.first + nth);
+            let _ = write!(msg_id, ",{}", message_id::offset_id(host, place.physical_offset as i64));
+        }
+        Reply { msg_id, queue_id: self.queue_id, queue_offset: first.queue_offset, transaction_id: self.unique_key.clone() }
+    }
+}
+
+/// Java's answer to a message that is too long in any part.
+fn illegal(broker: &Broker) -> Refusal {
+    Refusal::new(
+        codes::MESSAGE_ILLEGAL,
+        format!(
+            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg properties length limit 32KB.",
+            broker.config().max_message_size
+        ),
+    )
+}
+
+fn not_yet(what: &str) -> Refusal {
+    Refusal::new(codes::REQUEST_CODE_NOT_SUPPORTED, format!("{what} are not supported yet; the message was not stored"))
+}
+
+/// A message that a consumer sends to its own retry topic goes to the dead letter queue when it has failed too
+/// often, or where the group consumes in order.
+fn retry_or_dead_letter(
+    broker: &Broker,
+    call: &Call<'_>,
+    request: &SendMessage<'_>,
+    topic: Arc<TopicConfig>,
+    queue_id: i32,
+    mut known: Known,
+) -> Result<(Arc<TopicConfig>, i32, Known), Refusal> {
+    let Some(group_name) = request.topic.strip_prefix(names::RETRY_PREFIX) else {
+        return Ok((topic, queue_id, known));
+    };
+    let Some(group) = broker.find_group(group_name, call.now) else {
+        return Err(Refusal::new(codes::SUBSCRIPTION_GROUP_NOT_EXIST, format!("subscription group not exist, {group_name}")));
+    };
+    let from_request = request.max_reconsume_times.filter(|_| call.header.version >= version::V3_4_9);
+    let most = from_request.unwrap_or(group.retry_max_times);
+    let ordered = broker.locks.any_held(group_name, call.now);
+    if request.reconsume_times.unwrap_or(0) <= most && !ordered {
+        return Ok((topic, queue_id, known));
+    }
+    known.delay_level = 0;
+    let dead_letters = broker.create_retry_topic(&format!("{}{group_name}", names::DLQ_PREFIX), DLQ_QUEUES, call.now)?;
+    Ok((dead_letters, 0, known))
+}

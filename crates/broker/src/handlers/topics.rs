@@ -1,0 +1,311 @@
+//! Topics and consumer groups: making, changing, deleting and showing them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::bodies::{
+    ConsumeStats, GroupList, MessageQueue, OffsetWrapper, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig,
+    TopicFilterType, TopicList, TopicOffset, TopicStats, TopicTable,
+};
+use protocol::exchange::{Call, Refusal};
+use protocol::requests::{
+    CreateTopic, DeleteSubscriptionGroup, DeleteTopicInBroker, GetConsumeStats, GetSubscriptionGroupConfig, GetTopicConfig,
+    GetTopicStats, QueryTopicConsumeByWho, QueryTopicsByConsumer, SendMessage,
+};
+use protocol::sys_flag::perm;
+use protocol::{codes, fastjson, names};
+
+use crate::Broker;
+use crate::handlers::{Handled, io_refusal};
+
+/// The most queues that a topic may have: as many as clients could ever rebalance.
+const MAX_QUEUES: i32 = 65_535;
+
+impl Broker {
+    /// The topics that every broker has, in Java's settings.
+    pub(crate) fn create_system_topics(&self, now: i64) -> std::io::Result<()> {
+        let config = self.config();
+        let (read_write, inherit) = (perm::READ | perm::WRITE, perm::INHERIT);
+        let when = |enabled: bool| inherit | if enabled { read_write } else { 0 };
+        let cluster = &config.broker_cluster_name;
+        let mut topics = vec![
+            TopicConfig::new(names::SELF_TEST_TOPIC, 1, read_write),
+            TopicConfig::new(names::BENCHMARK_TOPIC, 1024, read_write),
+            TopicConfig::new(cluster, 16, when(config.cluster_topic_enable)),
+            TopicConfig::new(&config.broker_name, 1, when(config.broker_topic_enable)),
+            TopicConfig::new(names::OFFSET_MOVED_EVENT, 1, read_write),
+            TopicConfig::new(names::SCHEDULE_TOPIC, self.schedule.levels().max(18) as i32, read_write),
+            TopicConfig::new(&format!("{cluster}_{}", names::REPLY_TOPIC_SUFFIX), 1, read_write),
+            TopicConfig::new(&format!("rmq_sys_REVIVE_LOG_{cluster}"), config.revive_queue_num, read_write),
+            TopicConfig::new(&format!("rmq_sys_SYNC_BROKER_MEMBER_{}", config.broker_name), 1, inherit),
+            TopicConfig::new(names::TRANS_HALF_TOPIC, 1, read_write),
+            TopicConfig::new(names::TRANS_OP_HALF_TOPIC, 1, read_write),
+            TopicConfig::new("rmq_sys_wheel_timer", 1, read_write),
+        ];
+        if config.auto_create_topic_enable {
+            topics.push(TopicConfig::new(names::DEFAULT_TOPIC, config.default_topic_queue_nums, when(true)));
+        }
+        if config.trace_topic_enable {
+            topics.push(TopicConfig::new(&config.msg_trace_topic_name, 1, read_write));
+        }
+        // A topic that is kept from an earlier run may have been changed; it stays as it is.
+        let missing = topics.into_iter().filter(|topic| self.topics.get(&topic.topic_name).is_none());
+        self.topics.put(missing.map(|topic| (topic.topic_name.clone(), topic)), now)
+    }
+
+    /// Makes the topic of a send from the default topic that it names, where that is allowed.
+    pub(crate) fn create_topic_for_send(&self, request: &SendMessage<'_>, call: &Call<'_>) -> Result<Arc<TopicConfig>, Refusal> {
+        let name = request.topic;
+        if name.starts_with(names::RETRY_PREFIX) {
+            return self.create_retry_topic(name, 1, call.now);
+        }
+        let allowed = request.default_topic != names::DEFAULT_TOPIC || self.config().auto_create_topic_enable;
+        let default = self.topics.get(request.default_topic).filter(|topic| allowed && topic.perm & perm::INHERIT != 0);
+        let Some(default) = default else {
+            tracing::warn!(
+                "topic {name} does not exist and is not made: default topic {} does not pass its settings on",
+                request.default_topic
+            );
+            return Err(Refusal::new(codes::TOPIC_NOT_EXIST, format!("topic[{name}] not exist, apply first please!")));
+        };
+        let queues = request.default_topic_queue_nums.min(default.write_queue_nums).max(0);
+        let topic = TopicConfig {
+            topic_filter_type: default.topic_filter_type,
+            ..TopicConfig::new(name, queues, default.perm & !perm::INHERIT)
+        };
+        tracing::info!("topic {name} made with {queues} queues by a send from {}", call.connection.remote);
+        self.put_topic(topic, call.now)
+    }
+
+    /// The retry or dead letter topic of a group, made where it is missing.
+    pub(crate) fn create_retry_topic(&self, name: &str, queues: i32, now: i64) -> Result<Arc<TopicConfig>, Refusal> {
+        match self.topics.get(name) {
+            Some(topic) => Ok(topic),
+            None => self.put_topic(TopicConfig::new(name, queues, perm::READ | perm::WRITE), now),
+        }
+    }
+
+    fn put_topic(&self, topic: TopicConfig, now: i64) -> Result<Arc<TopicConfig>, Refusal> {
+        let name = topic.topic_name.clone();
+        self.topics.put([(name.clone(), topic)], now).map_err(|e| io_refusal("saving topics.json", &e))?;
+        self.shell.register_wanted();
+        self.topics
+            .get(&name)
+            .ok_or_else(|| Refusal::new(codes::TOPIC_NOT_EXIST, format!("topic[{name}] was deleted at the same time")))
+    }
+
+    /// A group's settings; groups are made on first use where `autoCreateSubscriptionGroup` allows it.
+    pub(crate) fn find_group(&self, name: &str, now: i64) -> Option<Arc<SubscriptionGroupConfig>> {
+        if let Some(group) = self.groups.get(name) {
+            return Some(group);
+        }
+        let allowed =
+            self.config().auto_create_subscription_group || names::is_system_group(name) || name == names::TOOLS_CONSUMER_GROUP;
+        if !allowed || names::check_group(name).is_err() {
+            return None;
+        }
+        let group = SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() };
+        if let Err(error) = self.groups.put([(name.to_owned(), group)], now) {
+            tracing::error!("saving subscriptionGroup.json: {error}");
+        }
+        self.groups.get(name)
+    }
+}
+
+pub fn create_topic(broker: &Broker, call: &mut Call<'_>, request: CreateTopic<'_>) -> Handled {
+    let name = request.topic;
+    names::check_topic(name).map_err(|e| Refusal::new(codes::INVALID_PARAMETER, e.to_string()))?;
+    let config = broker.config();
+    if config.validate_system_topic_when_update_topic && (names::is_system_topic(name) || name == config.broker_cluster_name) {
+        return Err(Refusal::new(codes::INVALID_PARAMETER, format!("The topic[{name}] is conflict with system topic.")));
+    }
+    let queues = 1..=MAX_QUEUES;
+    if !queues.contains(&request.read_queue_nums) || !queues.contains(&request.write_queue_nums) {
+        let remark = format!(
+            "topic {name}: {} queues to read and {} to write: between 1 and {MAX_QUEUES} are possible",
+            request.read_queue_nums, request.write_queue_nums
+        );
+        return Err(Refusal::new(codes::INVALID_PARAMETER, remark));
+    }
+    let topic_filter_type = match request.topic_filter_type {
+        "MULTI_TAG" => TopicFilterType::MultiTag,
+        "SINGLE_TAG" => TopicFilterType::SingleTag,
+        other => {
+            let remark = format!("topicFilterType {other:?} is neither SINGLE_TAG nor MULTI_TAG");
+            return Err(Refusal::new(codes::SYSTEM_ERROR, remark));
+        }
+    };
+    let old = broker.topics.get(name);
+    let attributes = change_attributes(old.map(|o| o.attributes.clone()).unwrap_or_default(), request.attributes)?;
+    let topic = TopicConfig {
+        attributes,
+        order: request.order,
+        perm: request.perm,
+        read_queue_nums: request.read_queue_nums,
+        topic_filter_type,
+        topic_name: name.to_owned(),
+        topic_sys_flag: request.topic_sys_flag.unwrap_or(0),
+        write_queue_nums: request.write_queue_nums,
+    };
+    broker.put_topic(topic, call.now)?;
+    call.reply(&());
+    Ok(())
+}
+
+/// Applies `+key=value,-key` to a topic's attributes, which are kept with a leading `+` as Java does.
+fn change_attributes(
+    mut attributes: BTreeMap<String, String>,
+    changes: Option<&str>,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    for change in changes.unwrap_or_default().split(',').map(str::trim).filter(|c| !c.is_empty()) {
+        match (change.split_at(1), change[1..].split_once('=')) {
+            (("+", _), Some((key, value))) => drop(attributes.insert(key.to_owned(), value.to_owned())),
+            (("-", key), None) => drop(attributes.remove(key)),
+            _ => {
+                let remark = format!("attribute {change:?} is neither +key=value nor -key");
+                return Err(Refusal::new(codes::INVALID_PARAMETER, remark));
+            }
+        }
+    }
+    Ok(attributes)
+}
+
+pub fn delete_topic(broker: &Broker, call: &mut Call<'_>, request: DeleteTopicInBroker<'_>) -> Handled {
+    let name = request.topic;
+    if name.trim().is_empty() {
+        return Err(Refusal::new(codes::INVALID_PARAMETER, "The specified topic is blank."));
+    }
+    if names::is_system_topic(name) || *name == broker.config().broker_cluster_name {
+        return Err(Refusal::new(codes::INVALID_PARAMETER, format!("The topic[{name}] is conflict with system topic.")));
+    }
+    broker.topics.remove(name, call.now).map_err(|e| io_refusal("saving topics.json", &e))?;
+    broker.store.delete_topic(name).map_err(|e| io_refusal("removing the topic's consume queues", &e))?;
+    broker.offsets.remove(|topic, _| topic == name);
+    broker.shell.register_wanted();
+    call.reply(&());
+    Ok(())
+}
+
+pub fn get_all_topic_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    let (data_version, topic_config_table) = broker.topics.all();
+    call.reply_body(&fastjson::to_vec(&TopicTable { data_version, topic_config_table }));
+    Ok(())
+}
+
+pub fn get_topic_config(broker: &Broker, call: &mut Call<'_>, request: GetTopicConfig<'_>) -> Handled {
+    let Some(topic) = broker.topics.get(request.topic) else {
+        return Err(Refusal::new(codes::TOPIC_NOT_EXIST, format!("No topic in this broker. topic: {}", request.topic)));
+    };
+    call.reply_body(&fastjson::to_vec(&*topic));
+    Ok(())
+}
+
+pub fn get_system_topics(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    let config = broker.config();
+    let own = [&config.broker_name, &config.broker_cluster_name];
+    let names = broker.topics.names().into_iter().filter(|name| names::is_system_topic(name) || own.contains(&name));
+    call.reply_body(&fastjson::to_vec(&TopicList { topic_list: names.collect(), broker_addr: None }));
+    Ok(())
+}
+
+pub fn get_topic_stats(broker: &Broker, call: &mut Call<'_>, request: GetTopicStats<'_>) -> Handled {
+    let Some(topic) = broker.topics.get(request.topic) else {
+        return Err(Refusal::new(codes::TOPIC_NOT_EXIST, format!("topic[{}] not exist", request.topic)));
+    };
+    let mut offset_table = BTreeMap::new();
+    for queue_id in 0..topic.write_queue_nums.max(topic.read_queue_nums) {
+        let offset = broker.store.find_queue(request.topic, queue_id).map_or_else(TopicOffset::default, |queue| {
+            let (min_offset, max_offset) = (queue.min_offset(), queue.max_offset());
+            let last = if max_offset > min_offset { broker.store.store_timestamp(&queue, max_offset - 1) } else { None };
+            TopicOffset { last_update_timestamp: last.unwrap_or(0), max_offset, min_offset }
+        });
+        offset_table.insert(message_queue(broker, request.topic, queue_id), offset);
+    }
+    let topic_put_tps = broker.stats.topic_put_tps(request.topic);
+    call.reply_body(&fastjson::to_vec(&TopicStats { offset_table, topic_put_tps }));
+    Ok(())
+}
+
+fn message_queue(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
+    MessageQueue { topic: topic.to_owned(), broker_name: broker.config().broker_name.clone(), queue_id }
+}
+
+pub fn update_subscription_group(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    let group: SubscriptionGroupConfig = fastjson::from_slice(call.body)?;
+    names::check_group(&group.group_name).map_err(|e| Refusal::new(codes::INVALID_PARAMETER, e.to_string()))?;
+    let saved = broker.groups.put([(group.group_name.clone(), group)], call.now);
+    saved.map_err(|e| io_refusal("saving subscriptionGroup.json", &e))?;
+    call.reply(&());
+    Ok(())
+}
+
+pub fn delete_subscription_group(broker: &Broker, call: &mut Call<'_>, request: DeleteSubscriptionGroup<'_>) -> Handled {
+    let gone = broker.groups.remove(request.group_name, call.now).map_err(|e| io_refusal("saving subscriptionGroup.json", &e))?;
+    if !gone {
+        tracing::info!("consumer group {} was to be deleted and is not there", request.group_name);
+    }
+    if request.clean_offset == Some(true) {
+        broker.offsets.remove(|_, group| group == request.group_name);
+    }
+    call.reply(&());
+    Ok(())
+}
+
+pub fn get_all_subscription_group(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    let (data_version, subscription_group_table) = broker.groups.all();
+    let table = SubscriptionGroupTable { data_version, subscription_group_table, ..SubscriptionGroupTable::default() };
+    call.reply_body(&fastjson::to_vec(&table));
+    Ok(())
+}
+
+pub fn get_subscription_group_config(broker: &Broker, call: &mut Call<'_>, request: GetSubscriptionGroupConfig<'_>) -> Handled {
+    let Some(group) = broker.find_group(request.group, call.now) else {
+        return Err(Refusal::new(
+            codes::SUBSCRIPTION_GROUP_NOT_EXIST,
+            format!("No group in this broker. group: {}", request.group),
+        ));
+    };
+    call.reply_body(&fastjson::to_vec(&*group));
+    Ok(())
+}
+
+pub fn get_consume_stats(broker: &Broker, call: &mut Call<'_>, request: GetConsumeStats<'_>) -> Handled {
+    let group = request.consumer_group;
+    let topics = match request.topic {
+        Some(topic) => vec![topic.to_owned()],
+        None => broker.offsets.topics_of(group),
+    };
+    let mut offset_table = BTreeMap::new();
+    for topic in topics {
+        let Some(config) = broker.topics.get(&topic) else { continue };
+        for queue_id in 0..config.read_queue_nums {
+            let wrapper = consume_offsets(broker, group, &topic, queue_id);
+            offset_table.insert(message_queue(broker, &topic, queue_id), wrapper);
+        }
+    }
+    call.reply_body(&fastjson::to_vec(&ConsumeStats { consume_tps: broker.stats.group_get_tps(group), offset_table }));
+    Ok(())
+}
+
+fn consume_offsets(broker: &Broker, group: &str, topic: &str, queue_id: i32) -> OffsetWrapper {
+    let queue = broker.store.find_queue(topic, queue_id);
+    let broker_offset = queue.as_ref().map_or(0, |q| q.max_offset());
+    let consumer_offset = broker.offsets.committed(topic, group, queue_id).unwrap_or(0);
+    let pull_offset = broker.offsets.last_pulled(topic, group, queue_id).unwrap_or(0).max(consumer_offset);
+    let last = queue.filter(|_| consumer_offset > 0).and_then(|q| broker.store.store_timestamp(&q, consumer_offset - 1));
+    OffsetWrapper { broker_offset, consumer_offset, last_timestamp: last.unwrap_or(0), pull_offset }
+}
+
+pub fn query_topic_consume_by_who(broker: &Broker, call: &mut Call<'_>, request: QueryTopicConsumeByWho<'_>) -> Handled {
+    let mut groups = broker.clients.groups_of(request.topic);
+    groups.extend(broker.offsets.groups_of(request.topic));
+    call.reply_body(&fastjson::to_vec(&GroupList { group_list: groups.into_iter().collect() }));
+    Ok(())
+}
+
+pub fn query_topics_by_consumer(broker: &Broker, call: &mut Call<'_>, request: QueryTopicsByConsumer<'_>) -> Handled {
+    let topics = broker.offsets.topics_of(request.group);
+    let broker_addr = Some(broker.address());
+    call.reply_body(&fastjson::to_vec(&TopicList { topic_list: topics.into_iter().collect(), broker_addr }));
+    Ok(())
+}

@@ -1,0 +1,486 @@
+//! The broker's core: synchronous, without clock, socket or thread.
+//!
+//! A SEND on its way, step by step: `net` reads and cuts frames → [`Broker::frames`] decodes headers and
+//! dispatches → [`handlers::send::Sends::accept`] validates, rewrites and encodes → [`Sends::complete`] has
+//! [`store::Store::append`] write the batch and derive → answers go out with one write. A message that waits for the
+//! disk is answered by [`Broker::sync`], a pull that waits by [`Broker::wake`] or [`Broker::tick`].
+
+pub mod clients;
+pub mod config;
+pub mod handlers;
+mod hold;
+mod locks;
+pub mod meta;
+mod schedule;
+mod stats;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, RwLock};
+use protocol::exchange::{Call, Connection, Refusal, Service};
+use protocol::header::HeaderError;
+use protocol::requests::*;
+use protocol::{Frame, Header, codes, fastjson};
+use stdx::config::Table;
+use stdx::properties::Entry;
+use store::queue::Queue;
+use store::{AppendError, Batch, GetLimits, Store};
+
+use crate::clients::Clients;
+pub use crate::config::BrokerConfig;
+use crate::handlers::send::{Sends, Waiting};
+use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, send_back, topics};
+use crate::hold::Holds;
+use crate::locks::QueueLocks;
+use crate::meta::offsets::Offsets;
+use crate::meta::{Groups, Topics};
+use crate::schedule::Schedule;
+use crate::stats::Stats;
+
+/// How often expired clients and locks are looked for, in ms.
+const HOUSEKEEPING_MS: i64 = 10_000;
+/// How often the figures are sampled, in ms.
+const SAMPLE_MS: i64 = 1000;
+/// How often the consume queues are written to their files, and the log's state noted, in ms.
+const CHECKPOINT_MS: i64 = 10_000;
+
+/// How full a disk is, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    pub used: u64,
+    pub total: u64,
+}
+
+/// What the core asks of the process around it. None of it waits.
+pub trait Shell: Send + Sync {
+    /// Messages wait for the disk: call [`Broker::sync`] soon, from another thread.
+    fn sync_wanted(&self);
+    /// The topics changed: register with the name servers soon.
+    fn register_wanted(&self);
+    /// The disk that holds a path; `None` where it is not known.
+    fn disk(&self, path: &Path) -> Option<Disk>;
+    /// The machine's memory in bytes; 0 where it is not known.
+    fn memory(&self) -> u64;
+}
+
+/// When what has to be done next.
+struct Timers {
+    sample: AtomicI64,
+    housekeeping: AtomicI64,
+    offsets: AtomicI64,
+    checkpoint: AtomicI64,
+}
+
+/// One broker. Network workers share it; every part has its own lock.
+pub struct Broker {
+    config: RwLock<Arc<BrokerConfig>>,
+    pub store: Store,
+    pub topics: Topics,
+    pub groups: Groups,
+    pub offsets: Offsets,
+    pub clients: Clients,
+    schedule: Schedule,
+    holds: Holds,
+    locks: QueueLocks,
+    stats: Stats,
+    waiting: Mutex<VecDeque<Waiting>>,
+    /// Buffers of reads that are done, for the next.
+    spare_sends: Mutex<Vec<Sends>>,
+    shell: Arc<dyn Shell>,
+    store_host: SocketAddr,
+    pub started: i64,
+    rotation: AtomicU32,
+    timers: Timers,
+}
+
+/// Why a broker can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error("the broker's tables can't be read: {0}")]
+    Tables(#[from] io::Error),
+    #[error("messageDelayLevel: {0}")]
+    DelayLevels(String),
+}
+
+impl Broker {
+    /// Opens the broker's data and makes its system topics. `store_host` is the address that clients are given
+    /// (`brokerIP1:listenPort`), which is part of message ids.
+    pub fn open(config: BrokerConfig, store_host: SocketAddr, shell: Arc<dyn Shell>, now: i64) -> Result<Self, OpenError> {
+        let store = Store::open(config.store_options())?;
+        let directory = store.root().join("config");
+        let (topics, groups) = meta::open(&directory)?;
+        let offsets = Offsets::open(directory.join("consumerOffset.json"))?;
+        let levels = schedule::parse_levels(&config.message_delay_level).map_err(OpenError::DelayLevels)?;
+        let schedule = Schedule::open(directory.join("delayOffset.json"), levels)?;
+        let timer = |after: i64| AtomicI64::new(now + after);
+        let broker = Self {
+            timers: Timers {
+                sample: timer(0),
+                housekeeping: timer(HOUSEKEEPING_MS),
+                offsets: timer(i64::from(config.flush_consumer_offset_interval)),
+                checkpoint: timer(CHECKPOINT_MS),
+            },
+            config: RwLock::new(Arc::new(config)),
+            store,
+            topics,
+            groups,
+            offsets,
+            clients: Clients::default(),
+            schedule,
+            holds: Holds::default(),
+            locks: QueueLocks::default(),
+            stats: Stats::default(),
+            waiting: Mutex::default(),
+            spare_sends: Mutex::default(),
+            shell,
+            store_host,
+            started: now,
+            rotation: AtomicU32::new(0),
+        };
+        broker.create_system_topics(now)?;
+        Ok(broker)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<BrokerConfig> {
+        self.config.read().clone()
+    }
+
+    /// Changes settings of the running broker, all or none.
+    pub fn update_config(&self, entries: &[Entry]) -> Result<(), String> {
+        let mut current = self.config.write();
+        let mut changed = BrokerConfig::clone(&current);
+        for entry in entries {
+            changed.set(&entry.key, &entry.value).map_err(|e| e.to_string())?;
+        }
+        *current = Arc::new(changed);
+        drop(current);
+        self.shell.register_wanted();
+        Ok(())
+    }
+
+    pub(crate) fn store_host(&self) -> SocketAddr {
+        self.store_host
+    }
+
+    /// The address that clients dial.
+    pub fn address(&self) -> String {
+        self.store_host.to_string()
+    }
+
+    /// Whether this broker only copies another one.
+    pub(crate) fn is_slave(&self) -> bool {
+        self.config.read().broker_role == config::BrokerRole::Slave
+    }
+
+    /// Why a slave refuses a send.
+    pub(crate) fn slave_remark(&self) -> String {
+        format!(
+            "{} is a slave of broker {} and takes no messages; send to its master",
+            self.store_host,
+            self.config.read().broker_name
+        )
+    }
+
+    /// Takes turns among `count`.
+    pub(crate) fn next_of(&self, count: i32) -> i32 {
+        let turn = self.rotation.fetch_add(1, Ordering::Relaxed);
+        if count > 0 { (turn % count as u32) as i32 } else { 0 }
+    }
+
+    /// A unique key for a message whose client gave it none: the store host, the start and a count, in hex, as
+    /// long as Java's.
+    pub(crate) fn make_unique_key(&self) -> String {
+        let count = self.rotation.fetch_add(1, Ordering::Relaxed);
+        let mut key = protocol::message_id::offset_id(self.store_host, self.started);
+        let tail = key.len() - 8;
+        key.replace_range(tail.., &format!("{count:08X}"));
+        key
+    }
+
+    /// How far behind the log's end a message counts as out of memory, in bytes.
+    pub(crate) fn memory_distance(&self) -> u64 {
+        match self.shell.memory() {
+            0 => u64::MAX,
+            bytes => bytes / 100 * self.config.read().access_message_in_memory_max_ratio as u64,
+        }
+    }
+
+    /// What one pull may get.
+    pub(crate) fn limits(&self, messages: i32, bytes: Option<usize>) -> GetLimits {
+        let config = self.config.read();
+        let hot = config.max_transfer_count_on_message_in_memory.max(1) as usize;
+        GetLimits {
+            messages: (messages.max(1) as usize).min(hot),
+            bytes: bytes.unwrap_or(usize::MAX).min(config.max_transfer_bytes_on_message_in_memory as usize),
+            cold_messages: config.max_transfer_count_on_message_in_disk.max(1) as usize,
+            cold_bytes: config.max_transfer_bytes_on_message_in_disk as usize,
+            cold_distance: match self.shell.memory() {
+                0 => u64::MAX,
+                memory => memory / 100 * config.access_message_in_memory_max_ratio as u64,
+            },
+            scanned: config.max_filter_message_size as usize / store::queue::ENTRY_LENGTH as usize,
+        }
+    }
+
+    /// Appends messages that no client waits for, and wakes who waits for them.
+    pub(crate) fn append(&self, batch: &mut Batch, now: i64) -> Result<(), AppendError> {
+        let (end, woken) = self.store.append(batch, now)?;
+        if self.store.visible() < end {
+            self.shell.sync_wanted();
+        }
+        woken.iter().for_each(|queue| self.wake(queue, now));
+        Ok(())
+    }
+
+    /// Keeps the answer of a send until the disk has its message.
+    pub(crate) fn wait_for_disk(&self, send: Waiting, out: &mut BytesMut) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= handlers::send::MAX_WAITING {
+            drop(waiting);
+            return send.refuse_busy(out);
+        }
+        waiting.push_back(send);
+    }
+
+    /// Has the disk confirm what is written, and answers who waited for it. Blocks; call it from a thread of its own.
+    pub fn sync(&self, now: i64) -> Result<(), AppendError> {
+        let woken = self.store.sync()?;
+        self.answer_synced();
+        woken.iter().for_each(|queue| self.wake(queue, now));
+        Ok(())
+    }
+
+    fn answer_synced(&self) {
+        let visible = self.store.visible();
+        loop {
+            let done = self.waiting.lock().pop_front_if(|w| w.end() <= visible);
+            match done {
+                Some(send) => send.answer(self, codes::SUCCESS),
+                None => return,
+            }
+        }
+    }
+
+    /// Tries the pulls again that wait for messages of a queue.
+    pub fn wake(&self, queue: &Queue, now: i64) {
+        for held in self.holds.take(queue) {
+            pull::retry(self, held, now);
+        }
+    }
+
+    /// Does what is due at `now`: waiting pulls and sends whose time is over, delayed messages, silent clients,
+    /// saving. Call it every 100 ms or sooner.
+    pub fn tick(&self, now: i64) {
+        for held in self.holds.take_expired(now) {
+            pull::retry(self, held, now);
+        }
+        self.expire_sends(now);
+        self.deliver_delayed(now);
+        let due = |timer: &AtomicI64, period: i64| {
+            let due = timer.load(Ordering::Relaxed) <= now;
+            if due {
+                timer.store(now + period, Ordering::Relaxed);
+            }
+            due
+        };
+        if due(&self.timers.sample, SAMPLE_MS) {
+            self.sample(now);
+        }
+        if due(&self.timers.housekeeping, HOUSEKEEPING_MS) {
+            client_handlers::expire(self, now);
+            self.locks.expire(now);
+        }
+        if due(&self.timers.offsets, i64::from(self.config().flush_consumer_offset_interval)) {
+            self.save_offsets(now);
+        }
+    }
+
+    /// Whether [`Broker::checkpoint`] should run. It writes much and is not for the thread that ticks.
+    pub fn checkpoint_due(&self, now: i64) -> bool {
+        let due = self.timers.checkpoint.load(Ordering::Relaxed) <= now;
+        if due {
+            self.timers.checkpoint.store(now + CHECKPOINT_MS, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Brings derived files up to date on disk, so that the next start has little to read.
+    pub fn checkpoint(&self) {
+        if let Err(error) = self.store.checkpoint() {
+            tracing::error!("consume queues and checkpoint can't be written: {error}");
+        }
+    }
+
+    fn save_offsets(&self, now: i64) {
+        if let Err(error) = self.offsets.save(now).and_then(|()| self.schedule.save(now)) {
+            tracing::error!("offsets can't be saved and are tried again: {error}");
+        }
+    }
+
+    /// A send that the disk did not confirm in time is stored all the same: its answer says both.
+    fn expire_sends(&self, now: i64) {
+        loop {
+            let late = self.waiting.lock().pop_front_if(|w| w.deadline <= now);
+            match late {
+                Some(send) => send.answer(self, codes::FLUSH_DISK_TIMEOUT),
+                None => return,
+            }
+        }
+    }
+
+    fn deliver_delayed(&self, now: i64) {
+        for level in 1..=self.schedule.levels() {
+            loop {
+                let mut batch = Batch::default();
+                let delivered = match self.schedule.due(&self.store, level, now, &mut batch) {
+                    Ok(Some(delivered)) => delivered,
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::error!("delay level {level} can't be read and is tried again: {error}");
+                        break;
+                    }
+                };
+                if let Err(error) = self.append(&mut batch, now) {
+                    tracing::error!("messages of delay level {level} can't be delivered and are tried again: {error}");
+                    break;
+                }
+                self.schedule.delivered(level, delivered);
+            }
+        }
+    }
+
+    /// Stops in good order; nothing may be handled after it.
+    pub fn close(&self, now: i64) -> io::Result<()> {
+        self.offsets.save(now)?;
+        self.schedule.save(now)?;
+        self.store.close()
+    }
+
+    /// The topics as name servers are told of them, cut to what the broker's permission allows.
+    pub fn registration(&self) -> Bytes {
+        let (data_version, mut topic_config_table) = self.topics.all();
+        let allowed = self.config().broker_permission;
+        for topic in topic_config_table.values_mut() {
+            topic.perm &= allowed | protocol::sys_flag::perm::INHERIT;
+        }
+        let body = protocol::bodies::RegisterBrokerBody {
+            filter_server_list: Vec::new(),
+            topic_config_serialize_wrapper: protocol::bodies::TopicTable { data_version, topic_config_table },
+        };
+        fastjson::to_vec(&body).into()
+    }
+}
+
+impl Service for Broker {
+    fn frames(
+        &self,
+        now: i64,
+        connection: &Arc<Connection>,
+        frames: &mut Vec<Frame>,
+        out: &mut BytesMut,
+    ) -> Result<(), HeaderError> {
+        let mut sends = self.spare_sends.lock().pop().unwrap_or_default();
+        let mut result = Ok(());
+        for frame in frames.drain(..) {
+            let header = match Header::decode(&frame) {
+                Ok(header) => header,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            };
+            // Answers of clients to what the broker asked them; nothing that it asks has one to wait for.
+            if header.is_response() {
+                continue;
+            }
+            let mut call = Call { now, connection, header: &header, body: &frame.body, serialization: frame.serialization, out };
+            self.dispatch(&mut call, &mut sends);
+        }
+        sends.complete(self, now, out);
+        self.spare_sends.lock().push(sends);
+        result
+    }
+
+    fn closed(&self, _now: i64, connection: &Connection) {
+        client_handlers::connection_closed(self, connection);
+    }
+}
+
+impl Broker {
+    fn dispatch(&self, call: &mut Call<'_>, sends: &mut Sends) {
+        let header = call.header;
+        let handled = match header.code {
+            SendMessageV2::CODE => {
+                header.read::<SendMessageV2>().map_err(Refusal::from).and_then(|r| sends.accept(self, call, &r.into()))
+            }
+            SendMessage::CODE => header.read::<SendMessage>().map_err(Refusal::from).and_then(|r| sends.accept(self, call, &r)),
+            SendBatchMessage::CODE => {
+                header.read::<SendBatchMessage>().map_err(Refusal::from).and_then(|r| sends.accept_batch(self, call, &r.into()))
+            }
+            _ => {
+                // Whoever asks sees what was sent before on the same connection.
+                sends.complete(self, call.now, call.out);
+                self.dispatch_other(call)
+            }
+        };
+        if let Err(refusal) = handled {
+            call.refuse(&refusal);
+        }
+    }
+
+    fn dispatch_other(&self, call: &mut Call<'_>) -> Handled {
+        match call.header.code {
+            PullMessage::CODE => pull::pull_message(self, call, call.header.read()?),
+            LitePullMessage::CODE => pull::lite_pull_message(self, call, call.header.read()?),
+            ConsumerSendMsgBack::CODE => send_back::consumer_send_msg_back(self, call, call.header.read()?),
+            QueryConsumerOffset::CODE => consume::query_consumer_offset(self, call, call.header.read()?),
+            UpdateConsumerOffset::CODE => consume::update_consumer_offset(self, call, call.header.read()?),
+            GetMaxOffset::CODE => consume::get_max_offset(self, call, call.header.read()?),
+            GetMinOffset::CODE => consume::get_min_offset(self, call, call.header.read()?),
+            SearchOffset::CODE => consume::search_offset(self, call, call.header.read()?),
+            GetEarliestStoreTime::CODE => consume::get_earliest_store_time(self, call, call.header.read()?),
+            ViewMessage::CODE => consume::view_message(self, call, call.header.read()?),
+            GetAllConsumerOffset::CODE => consume::get_all_consumer_offset(self, call),
+            Heartbeat::CODE => client_handlers::heartbeat(self, call),
+            UnregisterClient::CODE => client_handlers::unregister_client(self, call, call.header.read()?),
+            GetConsumerListByGroup::CODE => client_handlers::get_consumer_list_by_group(self, call, call.header.read()?),
+            GetConsumerConnectionList::CODE => client_handlers::get_consumer_connection_list(self, call, call.header.read()?),
+            GetProducerConnectionList::CODE => client_handlers::get_producer_connection_list(self, call, call.header.read()?),
+            GetAllProducerInfo::CODE => client_handlers::get_all_producer_info(self, call),
+            LockBatchMq::CODE => client_handlers::lock_batch(self, call),
+            UnlockBatchMq::CODE => client_handlers::unlock_batch(self, call),
+            CreateTopic::CODE => topics::create_topic(self, call, call.header.read()?),
+            DeleteTopicInBroker::CODE => topics::delete_topic(self, call, call.header.read()?),
+            GetAllTopicConfig::CODE => topics::get_all_topic_config(self, call),
+            GetTopicConfig::CODE => topics::get_topic_config(self, call, call.header.read()?),
+            GetTopicStats::CODE => topics::get_topic_stats(self, call, call.header.read()?),
+            GetSystemTopicListFromBroker::CODE => topics::get_system_topics(self, call),
+            UpdateSubscriptionGroup::CODE => topics::update_subscription_group(self, call),
+            DeleteSubscriptionGroup::CODE => topics::delete_subscription_group(self, call, call.header.read()?),
+            GetAllSubscriptionGroup::CODE => topics::get_all_subscription_group(self, call),
+            GetSubscriptionGroupConfig::CODE => topics::get_subscription_group_config(self, call, call.header.read()?),
+            GetConsumeStats::CODE => topics::get_consume_stats(self, call, call.header.read()?),
+            QueryTopicConsumeByWho::CODE => topics::query_topic_consume_by_who(self, call, call.header.read()?),
+            QueryTopicsByConsumer::CODE => topics::query_topics_by_consumer(self, call, call.header.read()?),
+            GetBrokerRuntimeInfo::CODE => admin::get_broker_runtime_info(self, call),
+            GetBrokerConfig::CODE => admin::get_broker_config(self, call),
+            UpdateBrokerConfig::CODE => admin::update_broker_config(self, call),
+            _ => {
+                admin::unsupported(self, call);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

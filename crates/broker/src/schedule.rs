@@ -1,0 +1,157 @@
+//! Delayed messages by level: each level is a queue of SCHEDULE_TOPIC_XXXX whose entries hold the time at which
+//! the message is due; since a level's delay is constant, they are due in their order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use parking_lot::Mutex;
+use protocol::bodies::DataVersion;
+use protocol::record::{self, Record};
+use protocol::{names, properties};
+use serde::{Deserialize, Serialize};
+use store::queue::Entry;
+use store::{Batch, Store};
+
+use crate::meta::table;
+
+/// Messages delivered from one level in one go.
+const BATCH: usize = 256;
+
+/// `config/delayOffset.json`.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    data_version: DataVersion,
+    offset_table: BTreeMap<i32, i64>,
+}
+
+/// The delay levels and how far each has been delivered.
+pub struct Schedule {
+    path: PathBuf,
+    /// Delays in ms; level 1 is the first.
+    levels: Vec<i64>,
+    state: Mutex<(File, bool)>,
+}
+
+/// Where a delayed message waits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delay {
+    pub queue_id: i32,
+    pub deliver_at: i64,
+}
+
+/// Reads `messageDelayLevel`: delays such as `1s 5m 2h 1d`, separated by blanks.
+pub fn parse_levels(text: &str) -> Result<Vec<i64>, String> {
+    text.split_whitespace()
+        .map(|word| {
+            let (digits, unit) = word.split_at(word.len() - word.chars().next_back().map_or(0, char::len_utf8));
+            let unit = match unit {
+                "s" => 1000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                _ => return Err(format!("{word:?} does not end in s, m, h or d")),
+            };
+            let count: i64 = digits.parse().map_err(|_| format!("{word:?} does not begin with a number"))?;
+            count.checked_mul(unit).ok_or_else(|| format!("{word:?} is too long"))
+        })
+        .collect()
+}
+
+impl Schedule {
+    pub fn open(path: PathBuf, levels: Vec<i64>) -> io::Result<Self> {
+        let file: File = table::load(&path)?;
+        Ok(Self { path, levels, state: Mutex::new((file, false)) })
+    }
+
+    pub fn levels(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// Where a message of a delay level waits, with its own topic and queue noted in its properties. `None` where the
+    /// level asks for no delay; a level over the highest is the highest.
+    pub fn place(&self, level: i32, now: i64, topic: &str, queue_id: i32, text: &mut String) -> Option<Delay> {
+        if level <= 0 || self.levels.is_empty() {
+            return None;
+        }
+        let level = (level as usize).min(self.levels.len());
+        properties::push(text, properties::REAL_TOPIC, topic);
+        properties::push(text, properties::REAL_QUEUE_ID, &queue_id.to_string());
+        Some(Delay { queue_id: level as i32 - 1, deliver_at: now + self.levels[level - 1] })
+    }
+
+    /// How many messages wait in a level, and up to which offset it has been delivered.
+    pub fn progress(&self, store: &Store, level: usize) -> (i64, i64) {
+        let delivered = self.state.lock().0.offset_table.get(&(level as i32)).copied().unwrap_or(0);
+        let max = store.find_queue(names::SCHEDULE_TOPIC, level as i32 - 1).map_or(0, |q| q.max_offset());
+        (delivered, max)
+    }
+
+    /// Fills a batch with what is due in a level. Returns the offset up to which the level is delivered once the
+    /// batch is appended, or `None` where nothing is due.
+    pub fn due(&self, store: &Store, level: usize, now: i64, batch: &mut Batch) -> io::Result<Option<i64>> {
+        let Some(queue) = store.find_queue(names::SCHEDULE_TOPIC, level as i32 - 1) else { return Ok(None) };
+        let from = self.state.lock().0.offset_table.get(&(level as i32)).copied().unwrap_or(0).max(queue.min_offset());
+        let mut entries = [Entry::default(); BATCH];
+        let count = queue.read(from, &mut entries)?;
+        // A clock that went back must not keep messages longer than their level says.
+        let latest = now + self.levels[level - 1];
+        let due = entries[..count].iter().take_while(|e| e.tags_code <= now || e.tags_code > latest).count();
+        for entry in &entries[..due] {
+            let Some(slice) = store.record(entry.offset as u64) else { continue };
+            match record::decode(slice.bytes()) {
+                Ok(record) => deliver(store, &record, batch)?,
+                Err(error) => tracing::error!("a delayed message at {} can't be read and is passed over: {error}", entry.offset),
+            }
+        }
+        Ok((due > 0).then_some(from + due as i64))
+    }
+
+    /// Notes that a level was delivered up to `offset`.
+    pub fn delivered(&self, level: usize, offset: i64) {
+        let mut state = self.state.lock();
+        state.0.offset_table.insert(level as i32, offset);
+        state.1 = true;
+    }
+
+    /// Writes the file where something changed since the last time.
+    pub fn save(&self, now: i64) -> io::Result<()> {
+        let file = {
+            let mut state = self.state.lock();
+            if !std::mem::take(&mut state.1) {
+                return Ok(());
+            }
+            state.0.data_version.advance(now);
+            state.0.clone()
+        };
+        table::save(&self.path, &file).inspect_err(|_| self.state.lock().1 = true)
+    }
+}
+
+/// Puts a message that waited back on its own topic.
+fn deliver(store: &Store, waiting: &Record<'_>, batch: &mut Batch) -> io::Result<()> {
+    let (Some(topic), Some(queue_id)) = (
+        properties::get(waiting.properties, properties::REAL_TOPIC),
+        properties::get(waiting.properties, properties::REAL_QUEUE_ID).and_then(|id| id.parse().ok()),
+    ) else {
+        tracing::error!("a delayed message at {} names no topic and is passed over", waiting.physical_offset);
+        return Ok(());
+    };
+    let text = properties::without(waiting.properties, &[properties::DELAY, properties::REAL_TOPIC, properties::REAL_QUEUE_ID]);
+    let record = Record { topic, queue_id, properties: &text, ..waiting.clone() };
+    batch.push(store.queue(topic, queue_id)?, &record, store::tags_code(&text), 1);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_with_their_units() {
+        assert_eq!(parse_levels("1s 5m 2h 1d").unwrap(), [1000, 300_000, 7_200_000, 86_400_000]);
+        assert!(parse_levels("1s x5").unwrap_err().contains("x5"));
+        assert!(parse_levels("ms").is_err());
+    }
+}

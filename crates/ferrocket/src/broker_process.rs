@@ -1,0 +1,248 @@
+//! A broker as a process: its listeners, its threads, its registration.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use broker::config::{BrokerRole, FlushDiskType};
+use broker::{Broker, BrokerConfig, Disk, Shell};
+use net::now_ms;
+use net::server::Workers;
+use stdx::config::{Source, Table};
+use tokio::sync::Notify;
+
+use crate::boot::{self, Environment, Exit};
+use crate::registration::Registrar;
+use crate::{ProcessOptions, logging};
+
+/// How often the broker's timers are looked at; delayed messages are late by this at the most.
+const TICK: Duration = Duration::from_millis(10);
+
+pub fn run(options: &ProcessOptions) -> Result<i32> {
+    let environment = Environment::read();
+    let mut config = BrokerConfig::default();
+    if let Some(path) = &options.config_file {
+        boot::apply_file(&mut config, path, &environment)?;
+    }
+    if config.namesrv_addr.is_empty()
+        && let Some((addresses, variable)) = &environment.namesrv_addr
+    {
+        config.set_from("namesrvAddr", addresses, Source::Environment(variable))?;
+    }
+    if let Some(addresses) = &options.namesrv_addr {
+        config.set_from("namesrvAddr", addresses, Source::Option("-n"))?;
+    }
+    if let Some(home) = &environment.rocketmq_home {
+        config.rocketmq_home.clone_from(home);
+    }
+    resolve(&mut config, &environment, &boot::local_address())?;
+    if options.print_config || options.print_important {
+        boot::print_config(&config, options.print_important);
+        return Ok(0);
+    }
+    logging::start(Some(&environment.user_home), "broker");
+    boot::raise_file_limit();
+    boot::runtime()?.block_on(async {
+        let workers = boot::workers()?;
+        let running = start(&workers, config).await?;
+        let config = running.broker.config();
+        let servers =
+            if config.namesrv_addr.is_empty() { String::new() } else { format!(" and name server is {}", config.namesrv_addr) };
+        println!("The broker[{}, {}] boot success. serializeType=JSON{servers}", config.broker_name, running.broker.address());
+        boot::stop_signal().await?;
+        running.stop(&workers).await?;
+        Ok(0)
+    })
+}
+
+/// Completes the settings; what does not fit together is a refusal with Java's exit code.
+pub fn resolve(config: &mut BrokerConfig, environment: &Environment, address: &str) -> Result<()> {
+    let notes = config
+        .resolve(&environment.user_home, &boot::host_name(), address)
+        .map_err(|misfit| Exit { code: misfit.exit_code, message: misfit.message })?;
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    if config.broker_role != BrokerRole::AsyncMaster {
+        eprintln!(
+            "warning: brokerRole={}: copying between master and slaves is not supported yet; this broker {}",
+            stdx::config::Value::text(&config.broker_role),
+            if config.broker_role == BrokerRole::Slave {
+                "has no data of its master and takes no messages"
+            } else {
+                "keeps one copy of each message, without a slave"
+            }
+        );
+    }
+    Ok(())
+}
+
+/// What the broker's core asks of this process.
+struct Process {
+    sync: Arc<Wanted>,
+    register: Arc<Notify>,
+    memory: u64,
+}
+
+/// Wakes a thread that waits for work.
+#[derive(Default)]
+struct Wanted {
+    flag: std::sync::Mutex<bool>,
+    changed: std::sync::Condvar,
+}
+
+impl Wanted {
+    fn raise(&self) {
+        *self.flag.lock().unwrap_or_else(|e| e.into_inner()) = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits until it is wanted, or the time is over.
+    fn wait(&self, timeout: Duration) {
+        let flag = self.flag.lock().unwrap_or_else(|e| e.into_inner());
+        let waited = self.changed.wait_timeout_while(flag, timeout, |wanted| !*wanted);
+        *waited.unwrap_or_else(|e| e.into_inner()).0 = false;
+    }
+}
+
+impl Shell for Process {
+    fn sync_wanted(&self) {
+        self.sync.raise();
+    }
+    fn register_wanted(&self) {
+        self.register.notify_one();
+    }
+    fn disk(&self, path: &Path) -> Option<Disk> {
+        let stat = rustix::fs::statvfs(path).ok()?;
+        let total = stat.f_blocks * stat.f_frsize;
+        Some(Disk { total, used: total - stat.f_bfree * stat.f_frsize })
+    }
+    fn memory(&self) -> u64 {
+        self.memory
+    }
+}
+
+/// The machine's memory in bytes, or 0.
+fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+/// A broker that serves.
+pub struct Running {
+    pub broker: Arc<Broker>,
+    registrar: Registrar,
+    registering: tokio::task::JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+    sync: Arc<Wanted>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// Opens a broker, serves it on its port and on the VIP port, and registers it.
+pub async fn start(workers: &Arc<Workers>, config: BrokerConfig) -> Result<Running> {
+    let host = boot::resolve(&config.broker_ip1, config.listen_port).context("brokerIP1")?;
+    let (sync, register) = (Arc::new(Wanted::default()), Arc::new(Notify::new()));
+    let shell = Process { sync: sync.clone(), register: register.clone(), memory: memory() };
+    let root = config.store_path_root_dir.clone();
+    let broker = Arc::new(
+        Broker::open(config, host, Arc::new(shell), now_ms()).with_context(|| format!("can't open the store in {root}"))?,
+    );
+    let recovered = broker.store.recovered();
+    tracing::info!(
+        "store {root}: {} stop, commit log read from {} to {} ({} messages)",
+        if recovered.unclean { "unclean" } else { "clean" },
+        recovered.scanned_from,
+        recovered.end,
+        recovered.messages
+    );
+    if let Some(cut) = &recovered.cut {
+        tracing::warn!("{cut}; what followed was no whole message and is gone");
+    }
+    listen(workers, &broker)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads = vec![
+        spawn("tick", tick_loop(broker.clone(), stop.clone()))?,
+        spawn("sync", sync_loop(broker.clone(), sync.clone(), stop.clone()))?,
+        spawn("checkpoint", checkpoint_loop(broker.clone(), stop.clone()))?,
+    ];
+    let registrar = Registrar::new(broker.clone());
+    if broker.config().name_servers().is_empty() {
+        tracing::warn!("no name server is given (-n, namesrvAddr or $NAMESRV_ADDR): clients will not find this broker");
+    }
+    // Whoever reads the boot line may ask the name servers for this broker's routes at once.
+    registrar.register().await;
+    let registering = tokio::spawn(registrar.clone().run(register));
+    Ok(Running { broker, registrar, registering, stop, sync, threads })
+}
+
+fn listen(workers: &Arc<Workers>, broker: &Arc<Broker>) -> Result<()> {
+    let config = broker.config();
+    let options = boot::listener_options(
+        config.server_channel_max_idle_time_seconds,
+        config.server_socket_backlog,
+        config.server_socket_snd_buf_size,
+        config.server_socket_rcv_buf_size,
+    );
+    for port in [config.listen_port, config.listen_port - 2] {
+        boot::listen(workers, boot::resolve(&config.bind_address, port)?, broker.clone(), &options)?;
+    }
+    Ok(())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("can't start the thread {name}"))
+}
+
+fn tick_loop(broker: Arc<Broker>, stop: Arc<AtomicBool>) -> impl FnOnce() {
+    move || {
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(TICK);
+            broker.tick(now_ms());
+        }
+    }
+}
+
+fn sync_loop(broker: Arc<Broker>, wanted: Arc<Wanted>, stop: Arc<AtomicBool>) -> impl FnOnce() {
+    move || {
+        while !stop.load(Ordering::Relaxed) {
+            let config = broker.config();
+            let interval = Duration::from_millis(config.flush_interval_commit_log as u64);
+            wanted.wait(if config.flush_disk_type == FlushDiskType::SyncFlush { Duration::from_secs(1) } else { interval });
+            if let Err(error) = broker.sync(now_ms()) {
+                tracing::error!("{error}");
+                return;
+            }
+        }
+    }
+}
+
+fn checkpoint_loop(broker: Arc<Broker>, stop: Arc<AtomicBool>) -> impl FnOnce() {
+    move || {
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
+            if broker.checkpoint_due(now_ms()) {
+                broker.checkpoint();
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Leaves the name servers, answers what is under way, and closes the store.
+    pub async fn stop(self, workers: &Workers) -> Result<()> {
+        self.registering.abort();
+        self.registrar.unregister().await;
+        workers.stop();
+        self.stop.store(true, Ordering::Relaxed);
+        self.sync.raise();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a broker thread panicked");
+            }
+        }
+        self.broker.close(now_ms()).context("can't close the store in good order; the next start will mend it")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

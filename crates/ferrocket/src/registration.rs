@@ -1,0 +1,109 @@
+//! Registering a broker with its name servers: at the start, when topics change, and again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Broker;
+use bytes::Bytes;
+use net::client::Pool;
+use protocol::record;
+use protocol::requests::{RegisterBroker, UnregisterBroker};
+use tokio::sync::Notify;
+
+/// The period is kept within these, whatever is configured.
+const MIN_PERIOD: Duration = Duration::from_secs(10);
+const MAX_PERIOD: Duration = Duration::from_secs(60);
+/// How soon a name server that failed is tried again at the most.
+const RETRY: Duration = Duration::from_secs(3);
+/// How long leaving may take, a name server.
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Keeps a broker registered with all its name servers.
+#[derive(Clone)]
+pub struct Registrar {
+    broker: Arc<Broker>,
+    ha_address: String,
+    pool: Pool,
+}
+
+impl Registrar {
+    pub fn new(broker: Arc<Broker>) -> Self {
+        let config = broker.config();
+        let ha_address = format!("{}:{}", config.broker_ip2, config.ha_listen_port);
+        Self { broker, ha_address, pool: Pool::default() }
+    }
+
+    /// Registers with all name servers at once. `true` where all of them took it.
+    pub async fn register(&self) -> bool {
+        let body = self.broker.registration();
+        let tasks: Vec<_> = self
+            .broker
+            .config()
+            .name_servers()
+            .into_iter()
+            .map(|address| {
+                let (registrar, body) = (self.clone(), body.clone());
+                tokio::spawn(async move { registrar.register_with(&address, body).await })
+            })
+            .collect();
+        let mut all = true;
+        for task in tasks {
+            all &= task.await.unwrap_or(false);
+        }
+        all
+    }
+
+    async fn register_with(&self, name_server: &str, body: Bytes) -> bool {
+        let config = self.broker.config();
+        let address = self.broker.address();
+        let request = RegisterBroker {
+            broker_name: &config.broker_name,
+            broker_addr: &address,
+            cluster_name: &config.broker_cluster_name,
+            ha_server_addr: &self.ha_address,
+            broker_id: config.broker_id,
+            heartbeat_timeout_millis: None,
+            enable_acting_master: None,
+            compressed: Some(false),
+            body_crc32: Some(record::crc(&body) as i32),
+        };
+        let timeout = Duration::from_millis(config.register_broker_timeout_mills as u64);
+        match self.pool.call(name_server, &request, &body, timeout).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!("not registered with name server {name_server}: {error}");
+                false
+            }
+        }
+    }
+
+    /// Registers whenever it is `wanted`, and once a period.
+    pub async fn run(self, wanted: Arc<Notify>) {
+        loop {
+            let registered = self.register().await;
+            let period = Duration::from_millis(self.broker.config().register_name_server_period as u64);
+            let wait = if registered { period.clamp(MIN_PERIOD, MAX_PERIOD) } else { RETRY };
+            tokio::select! {
+                _ = wanted.notified() => {}
+                _ = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Leaves all name servers.
+    pub async fn unregister(&self) {
+        let config = self.broker.config();
+        let address = self.broker.address();
+        let request = UnregisterBroker {
+            broker_name: &config.broker_name,
+            broker_addr: &address,
+            cluster_name: &config.broker_cluster_name,
+            broker_id: config.broker_id,
+        };
+        for name_server in config.name_servers() {
+            if let Err(error) = self.pool.call(&name_server, &request, &[], UNREGISTER_TIMEOUT).await {
+                tracing::warn!("name server {name_server} was not told that this broker leaves: {error}");
+            }
+        }
+    }
+}

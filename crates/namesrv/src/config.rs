@@ -1,0 +1,71 @@
+//! The name server's configuration.
+
+mod inert;
+
+use std::path::Path;
+
+use stdx::config::{Source, Table};
+
+stdx::config! {
+    /// A name server's settings.
+    pub struct NamesrvConfig;
+    inert inert::INERT;
+    aliases &[];
+
+    /// Port for brokers and clients.
+    listen_port: i32 = "listenPort", 9876, in 1..=65535;
+    /// Address to listen on.
+    bind_address: String = "bindAddress", "0.0.0.0".into();
+    /// Directory of the installation.
+    rocketmq_home: String = "rocketmqHome", String::new();
+    /// File of the key-values.
+    kv_config_path: String = "kvConfigPath", String::new();
+    /// File to which changed settings are written.
+    config_store_path: String = "configStorePath", String::new();
+    /// Whether routes of ordered topics name their queues.
+    order_message_enable: bool = "orderMessageEnable", false;
+    /// Whether a broker that registers is told of ordered topics.
+    return_order_topic_config_to_broker: bool = "returnOrderTopicConfigToBroker", true;
+    /// ms between two looks for brokers that are silent.
+    scan_not_active_broker_interval: i64 = "scanNotActiveBrokerInterval", 5000, in 1..=i64::MAX;
+    /// Whether the slave with the smallest id is shown as master where there is none.
+    support_acting_master: bool = "supportActingMaster", false;
+    /// Whether all topics may be asked for.
+    enable_all_topic_list: bool = "enableAllTopicList", true;
+    /// Whether topics of a kind may be asked for.
+    enable_topic_list: bool = "enableTopicList", true;
+    /// Whether routes are refused until brokers had the time to register.
+    need_wait_for_service: bool = "needWaitForService", false;
+    /// That time in seconds.
+    wait_seconds_for_service: i32 = "waitSecondsForService", 45, in 0..=86_400;
+    /// Whether topics that a registration does not name any more are dropped.
+    delete_topic_with_broker_registration: bool = "deleteTopicWithBrokerRegistration", false;
+    /// Seconds after which a silent connection is closed.
+    server_channel_max_idle_time_seconds: i32 = "serverChannelMaxIdleTimeSeconds", 120, in 1..=i32::MAX;
+    /// Connections that may wait to be accepted.
+    server_socket_backlog: i32 = "serverSocketBacklog", 1024, in 1..=65535;
+    /// Bytes of a socket's send buffer; 0 leaves it to the system.
+    server_socket_snd_buf_size: i32 = "serverSocketSndBufSize", 0, in 0..=i32::MAX;
+    /// Bytes of a socket's receive buffer; 0 leaves it to the system.
+    server_socket_rcv_buf_size: i32 = "serverSocketRcvBufSize", 0, in 0..=i32::MAX;
+}
+
+impl NamesrvConfig {
+    /// Fills in the paths that are not set, below the user's home as in Java.
+    pub fn resolve(&mut self, user_home: &Path) {
+        let directory = user_home.join("namesrv");
+        let mut derive = |field: &mut String, key: &'static str, name: &str| {
+            if field.is_empty() {
+                *field = directory.join(name).display().to_string();
+                self.extra.sources.insert(key, Source::Derived);
+            }
+        };
+        derive(&mut self.kv_config_path, "kvConfigPath", "kvConfig.json");
+        derive(&mut self.config_store_path, "configStorePath", "namesrv.properties");
+    }
+
+    /// All settings as text, for tools.
+    pub fn text(&self) -> String {
+        self.pairs().into_iter().map(|(key, value, _)| format!("{key}={value}\n")).collect()
+    }
+}

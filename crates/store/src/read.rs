@@ -1,0 +1,198 @@
+//! Reading messages of a queue: by offset, by time.
+
+use std::io;
+use std::sync::Arc;
+
+use protocol::record;
+
+use crate::Store;
+use crate::log::Slice;
+use crate::queue::{Entry, Queue};
+
+/// How many entries of a queue are looked at in one go.
+const ENTRIES: usize = 64;
+
+/// The answer to a pull as the store sees it (Java: `GetMessageStatus`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetStatus {
+    Found,
+    NoMatchedMessage,
+    MessageWasRemoving,
+    OffsetFoundNull,
+    OffsetOverflowBadly,
+    OffsetOverflowOne,
+    OffsetTooSmall,
+    NoMatchedLogicQueue,
+    NoMessageInQueue,
+}
+
+impl GetStatus {
+    /// Java's name, which is the remark of an answer.
+    pub fn name(self) -> &'static str {
+        match self {
+            GetStatus::Found => "FOUND",
+            GetStatus::NoMatchedMessage => "NO_MATCHED_MESSAGE",
+            GetStatus::MessageWasRemoving => "MESSAGE_WAS_REMOVING",
+            GetStatus::OffsetFoundNull => "OFFSET_FOUND_NULL",
+            GetStatus::OffsetOverflowBadly => "OFFSET_OVERFLOW_BADLY",
+            GetStatus::OffsetOverflowOne => "OFFSET_OVERFLOW_ONE",
+            GetStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
+            GetStatus::NoMatchedLogicQueue => "NO_MATCHED_LOGIC_QUEUE",
+            GetStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+        }
+    }
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct GetResult {
+    pub status: GetStatus,
+    pub next: i64,
+    pub min: i64,
+    pub max: i64,
+    pub messages: Vec<Slice>,
+    /// The distance in bytes between the log's end and the last message looked at.
+    pub behind: u64,
+}
+
+/// How much one read may give.
+#[derive(Clone, Copy, Debug)]
+pub struct GetLimits {
+    pub messages: usize,
+    pub bytes: usize,
+    /// Limits for messages that are `cold_distance` bytes and more behind the log's end.
+    pub cold_messages: usize,
+    pub cold_bytes: usize,
+    pub cold_distance: u64,
+    /// How many entries may be passed over because they do not match (`maxFilterMessageSize`, in entries).
+    pub scanned: usize,
+}
+
+/// Which message a search by time gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundary {
+    /// The first that was stored at the time or later.
+    Lower,
+    /// The last that was stored at the time or earlier.
+    Upper,
+}
+
+impl Store {
+    /// Messages of a queue from `offset` on whose entry's tags code matches. At least one message is given where
+    /// one matches, whatever the limits.
+    pub fn get(
+        &self,
+        queue: Option<&Arc<Queue>>,
+        offset: i64,
+        limits: &GetLimits,
+        matches: impl Fn(i64) -> bool,
+    ) -> io::Result<GetResult> {
+        let answer = |status, next, min, max| GetResult { status, next, min, max, messages: Vec::new(), behind: 0 };
+        let Some(queue) = queue else {
+            return Ok(answer(GetStatus::NoMatchedLogicQueue, 0, 0, 0));
+        };
+        let (min, max) = (queue.min_offset(), queue.max_offset());
+        Ok(match offset {
+            _ if max == 0 => answer(GetStatus::NoMessageInQueue, 0, min, max),
+            _ if offset < min => answer(GetStatus::OffsetTooSmall, min, min, max),
+            _ if offset == max => answer(GetStatus::OffsetOverflowOne, offset, min, max),
+            _ if offset > max => answer(GetStatus::OffsetOverflowBadly, max, min, max),
+            _ => {
+                let mut result = answer(GetStatus::NoMatchedMessage, offset, min, max);
+                self.collect(queue, offset, limits, matches, &mut result)?;
+                result
+            }
+        })
+    }
+
+    fn collect(
+        &self,
+        queue: &Queue,
+        offset: i64,
+        limits: &GetLimits,
+        matches: impl Fn(i64) -> bool,
+        result: &mut GetResult,
+    ) -> io::Result<()> {
+        let visible = self.visible();
+        let mut bytes = 0;
+        let mut entries = [Entry::default(); ENTRIES];
+        'reads: while result.next < result.max {
+            let want = ENTRIES.min(limits.messages.max(1));
+            let count = queue.read(result.next, &mut entries[..want])?;
+            if count == 0 {
+                if result.messages.is_empty() {
+                    result.status = GetStatus::OffsetFoundNull;
+                }
+                break;
+            }
+            for entry in &entries[..count] {
+                if (result.next - offset) as usize >= limits.scanned.max(limits.messages) {
+                    break 'reads;
+                }
+                let behind = visible.saturating_sub(entry.offset as u64);
+                let (max_messages, max_bytes) = if behind > limits.cold_distance {
+                    (limits.cold_messages.min(limits.messages), limits.cold_bytes.min(limits.bytes))
+                } else {
+                    (limits.messages, limits.bytes)
+                };
+                let found = result.messages.len();
+                if found > 0 && (found >= max_messages || bytes + entry.size as usize > max_bytes) {
+                    break 'reads;
+                }
+                result.next += 1;
+                result.behind = behind;
+                if !matches(entry.tags_code) {
+                    continue;
+                }
+                match self.log.read(entry.offset as u64, entry.size as usize) {
+                    Some(slice) => {
+                        bytes += entry.size as usize;
+                        result.messages.push(slice);
+                        result.status = GetStatus::Found;
+                    }
+                    None if found == 0 => result.status = GetStatus::MessageWasRemoving,
+                    None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The store time of the message at `offset` of a queue.
+    pub fn store_timestamp(&self, queue: &Queue, offset: i64) -> Option<i64> {
+        let mut entry = [Entry::default()];
+        if queue.read(offset, &mut entry).ok()? == 0 {
+            return None;
+        }
+        let record = self.record(entry[0].offset as u64)?;
+        record::decode(record.bytes()).ok().map(|r| r.store_timestamp)
+    }
+
+    /// The store time of the first record that is kept.
+    pub fn earliest_timestamp(&self) -> Option<i64> {
+        let record = self.record(self.min_offset())?;
+        record::decode(record.bytes()).ok().map(|r| r.store_timestamp)
+    }
+
+    /// The offset of a queue that belongs to a store time. Without a message so late (or so early) it is the end
+    /// (or the start).
+    pub fn offset_by_time(&self, queue: &Queue, timestamp: i64, boundary: Boundary) -> i64 {
+        let (min, max) = (queue.min_offset(), queue.max_offset());
+        let before = |offset| {
+            let stored = self.store_timestamp(queue, offset).unwrap_or(i64::MIN);
+            match boundary {
+                Boundary::Lower => stored < timestamp,
+                Boundary::Upper => stored <= timestamp,
+            }
+        };
+        let (mut low, mut high) = (min, max);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if before(middle) { low = middle + 1 } else { high = middle }
+        }
+        match boundary {
+            Boundary::Lower => low,
+            Boundary::Upper => (low - 1).max(min),
+        }
+    }
+}
