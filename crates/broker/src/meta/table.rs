@@ -54,6 +54,8 @@ impl<T: Rows> Table<T> {
 
     /// Puts rows in and saves; what is there already in the same form changes nothing.
     pub fn put(&self, changed: impl IntoIterator<Item = (String, T)>, now: i64) -> io::Result<()> {
+        // The rows may come from an iterator that looks into this table.
+        let changed: Vec<_> = changed.into_iter().collect();
         let mut version = self.version.lock();
         let mut any = false;
         {
