@@ -9,7 +9,7 @@ use stdx::config::{Source, Table, Value};
 use store::{Options, Policy};
 
 /// Whether and how a broker copies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum BrokerRole {
     AsyncMaster,
     SyncMaster,
@@ -37,7 +37,7 @@ impl Value for BrokerRole {
 }
 
 /// When a send is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum FlushDiskType {
     AsyncFlush,
     SyncFlush,
@@ -66,8 +66,6 @@ const ALIASES: &[(&str, &str)] = &[
     ("mapedFileSizeCommitLog", "mappedFileSizeCommitLog"),
     ("mapedFileSizeConsumeQueue", "mappedFileSizeConsumeQueue"),
     ("haSlaveFallbehindMax", "haMaxGapNotInSync"),
-    ("brokerIp1", "brokerIP1"),
-    ("brokerIp2", "brokerIP2"),
 ];
 
 const PORTS: std::ops::RangeInclusive<i32> = 1..=65535;
@@ -79,128 +77,122 @@ stdx::config! {
     aliases ALIASES;
 
     /// Cluster that this broker belongs to.
-    broker_cluster_name: String = "brokerClusterName", "DefaultCluster".into();
+    Restart broker_cluster_name: String = "brokerClusterName", "DefaultCluster".into();
     /// Name that a master and its slaves share; the host's name where it is not set.
-    broker_name: String = "brokerName", String::new();
+    Restart broker_name: String = "brokerName", String::new();
     /// 0 is the master, slaves are above.
-    broker_id: i64 = "brokerId", 0, in -1..=i64::MAX;
+    Restart broker_id: i64 = "brokerId", 0, in -1..;
     /// Address that clients are given.
-    broker_ip1: String = "brokerIP1", String::new();
+    Restart broker_ip1: String = "brokerIP1", String::new();
     /// Address that slaves are given.
-    broker_ip2: String = "brokerIP2", String::new();
+    Restart broker_ip2: String = "brokerIP2", String::new();
     /// Name servers, separated by `;`.
-    namesrv_addr: String = "namesrvAddr", String::new();
+    Live namesrv_addr: String = "namesrvAddr", String::new();
     /// Port for clients; two below it is the VIP port.
-    listen_port: i32 = "listenPort", 10911, in PORTS;
+    Restart listen_port: i32 = "listenPort", 10911, in PORTS;
     /// Port for slaves; 0 is the port above `listenPort`.
-    ha_listen_port: i32 = "haListenPort", 0, in 0..=65535;
+    Restart ha_listen_port: i32 = "haListenPort", 0, in 0..=65535;
     /// Address to listen on.
-    bind_address: String = "bindAddress", "0.0.0.0".into();
+    Restart bind_address: String = "bindAddress", "0.0.0.0".into();
     /// Directory of the installation.
-    rocketmq_home: String = "rocketmqHome", String::new();
+    Restart rocketmq_home: String = "rocketmqHome", String::new();
     /// ASYNC_MASTER, SYNC_MASTER or SLAVE.
-    broker_role: BrokerRole = "brokerRole", BrokerRole::AsyncMaster;
+    Restart broker_role: BrokerRole = "brokerRole", BrokerRole::AsyncMaster;
     /// 6: clients may read and write; 4: only read; 2: only write.
-    broker_permission: i32 = "brokerPermission", 6, in 0..=7;
+    Live broker_permission: i32 = "brokerPermission", 6, in 0..=7;
     /// Region that answers to sends name, for message traces.
-    region_id: String = "regionId", "DefaultRegion".into();
+    Live region_id: String = "regionId", "DefaultRegion".into();
     /// Whether clients write message traces.
-    trace_on: bool = "traceOn", true;
+    Live trace_on: bool = "traceOn", true;
 
     /// Directory of all data.
-    store_path_root_dir: String = "storePathRootDir", String::new();
+    Restart store_path_root_dir: String = "storePathRootDir", String::new();
     /// Directory of the commit log; `commitlog` below the data's where it is not set.
-    store_path_commit_log: String = "storePathCommitLog", String::new();
+    Restart store_path_commit_log: String = "storePathCommitLog", String::new();
     /// Bytes of a commit log file.
-    mapped_file_size_commit_log: i64 = "mappedFileSizeCommitLog", 1024 * 1024 * 1024, in 4096..=i64::from(i32::MAX);
+    Restart mapped_file_size_commit_log: i64 = "mappedFileSizeCommitLog", 1024 * 1024 * 1024, in 4096..=i64::from(i32::MAX);
     /// Bytes of a consume queue file; rounded up to whole entries of 20 bytes.
-    mapped_file_size_consume_queue: i64 = "mappedFileSizeConsumeQueue", 6_000_000, in 20..=i64::from(i32::MAX);
+    Restart mapped_file_size_consume_queue: i64 = "mappedFileSizeConsumeQueue", 6_000_000, in 20..=i64::from(i32::MAX);
     /// SYNC_FLUSH answers a send when the disk has it, ASYNC_FLUSH when it is written.
-    flush_disk_type: FlushDiskType = "flushDiskType", FlushDiskType::AsyncFlush;
+    Restart flush_disk_type: FlushDiskType = "flushDiskType", FlushDiskType::AsyncFlush;
     /// ms between two flushes of the commit log with ASYNC_FLUSH.
-    flush_interval_commit_log: i32 = "flushIntervalCommitLog", 500, in 1..=i32::MAX;
+    Live flush_interval_commit_log: i32 = "flushIntervalCommitLog", 500, in 1..;
     /// ms that a send waits for the disk with SYNC_FLUSH before it is answered FLUSH_DISK_TIMEOUT.
-    sync_flush_timeout: i32 = "syncFlushTimeout", 5000, in 1..=i32::MAX;
+    Live sync_flush_timeout: i32 = "syncFlushTimeout", 5000, in 1..;
     /// ms between two writes of consumer offsets.
-    flush_consumer_offset_interval: i32 = "flushConsumerOffsetInterval", 5000, in 1..=i32::MAX;
+    Live flush_consumer_offset_interval: i32 = "flushConsumerOffsetInterval", 5000, in 1..;
     /// Bytes of a message's body at the most.
-    max_message_size: i32 = "maxMessageSize", 4 * 1024 * 1024, in 1..=i32::MAX;
+    Live max_message_size: i32 = "maxMessageSize", 4 * 1024 * 1024, in 1..;
     /// Bytes that one pull gets at the most of recent messages.
-    max_transfer_bytes_on_message_in_memory: i32 = "maxTransferBytesOnMessageInMemory", 256 * 1024, in 1..=i32::MAX;
+    Live max_transfer_bytes_on_message_in_memory: i32 = "maxTransferBytesOnMessageInMemory", 256 * 1024, in 1..;
     /// Recent messages that one pull gets at the most.
-    max_transfer_count_on_message_in_memory: i32 = "maxTransferCountOnMessageInMemory", 32, in 1..=i32::MAX;
+    Live max_transfer_count_on_message_in_memory: i32 = "maxTransferCountOnMessageInMemory", 32, in 1..;
     /// Bytes that one pull gets at the most of old messages.
-    max_transfer_bytes_on_message_in_disk: i32 = "maxTransferBytesOnMessageInDisk", 64 * 1024, in 1..=i32::MAX;
+    Live max_transfer_bytes_on_message_in_disk: i32 = "maxTransferBytesOnMessageInDisk", 64 * 1024, in 1..;
     /// Old messages that one pull gets at the most.
-    max_transfer_count_on_message_in_disk: i32 = "maxTransferCountOnMessageInDisk", 8, in 1..=i32::MAX;
+    Live max_transfer_count_on_message_in_disk: i32 = "maxTransferCountOnMessageInDisk", 8, in 1..;
     /// Percent of the machine's memory by which a message may be behind the newest and count as recent.
-    access_message_in_memory_max_ratio: i32 = "accessMessageInMemoryMaxRatio", 40, in 1..=100;
+    Live access_message_in_memory_max_ratio: i32 = "accessMessageInMemoryMaxRatio", 40, in 1..=100;
     /// Bytes of queue entries that one pull may pass over because their tags do not match.
-    max_filter_message_size: i32 = "maxFilterMessageSize", 16000, in 20..=i32::MAX;
+    Live max_filter_message_size: i32 = "maxFilterMessageSize", 16000, in 20..;
 
     /// Whether a send to an unknown topic makes it.
-    auto_create_topic_enable: bool = "autoCreateTopicEnable", true;
+    Live auto_create_topic_enable: bool = "autoCreateTopicEnable", true;
     /// Whether a consumer group exists as soon as it is used.
-    auto_create_subscription_group: bool = "autoCreateSubscriptionGroup", true;
+    Live auto_create_subscription_group: bool = "autoCreateSubscriptionGroup", true;
     /// Queues of a topic that a send makes; clients ask for 4 at the most.
-    default_topic_queue_nums: i32 = "defaultTopicQueueNums", 8, in 1..=65535;
+    Restart default_topic_queue_nums: i32 = "defaultTopicQueueNums", 8, in 1..=65535;
     /// Whether the topic named like the cluster can be used.
-    cluster_topic_enable: bool = "clusterTopicEnable", true;
+    Restart cluster_topic_enable: bool = "clusterTopicEnable", true;
     /// Whether the topic named like the broker can be used.
-    broker_topic_enable: bool = "brokerTopicEnable", true;
+    Restart broker_topic_enable: bool = "brokerTopicEnable", true;
     /// Whether the topic for message traces is made here.
-    trace_topic_enable: bool = "traceTopicEnable", false;
+    Restart trace_topic_enable: bool = "traceTopicEnable", false;
     /// Name of the topic for message traces.
-    msg_trace_topic_name: String = "msgTraceTopicName", "RMQ_SYS_TRACE_TOPIC".into();
+    Restart msg_trace_topic_name: String = "msgTraceTopicName", "RMQ_SYS_TRACE_TOPIC".into();
     /// Whether the names of system topics are refused when a topic is changed.
-    validate_system_topic_when_update_topic: bool = "validateSystemTopicWhenUpdateTopic", true;
+    Live validate_system_topic_when_update_topic: bool = "validateSystemTopicWhenUpdateTopic", true;
     /// Queues of the topic that POP will use.
-    revive_queue_num: i32 = "reviveQueueNum", 8, in 1..=65535;
+    Restart revive_queue_num: i32 = "reviveQueueNum", 8, in 1..=65535;
     /// The delays of levels 1, 2, ... in s, m, h or d.
-    message_delay_level: String = "messageDelayLevel", "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
+    Restart message_delay_level: String = "messageDelayLevel", "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
 
     /// Whether a pull that finds nothing waits for a message as long as its client asks.
-    long_polling_enable: bool = "longPollingEnable", true;
+    Live long_polling_enable: bool = "longPollingEnable", true;
     /// ms that such a pull waits otherwise.
-    short_polling_time_mills: i64 = "shortPollingTimeMills", 1000, in 0..=60_000;
+    Live short_polling_time_mills: i64 = "shortPollingTimeMills", 1000, in 0..=60_000;
     /// Whether members of a group are told at once when one joins or leaves.
-    notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable", true;
+    Live notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable", true;
     /// Whether consumers are told to read from a slave.
-    slave_read_enable: bool = "slaveReadEnable", false;
+    Live slave_read_enable: bool = "slaveReadEnable", false;
     /// ms between two registrations with the name servers; between 10 and 60 seconds.
-    register_name_server_period: i32 = "registerNameServerPeriod", 30_000, in 1..=i32::MAX;
+    Live register_name_server_period: i32 = "registerNameServerPeriod", 30_000, in 1..;
     /// ms that a registration may take.
-    register_broker_timeout_mills: i32 = "registerBrokerTimeoutMills", 24_000, in 1..=i32::MAX;
+    Live register_broker_timeout_mills: i32 = "registerBrokerTimeoutMills", 24_000, in 1..;
     /// Seconds after which a silent connection is closed.
-    server_channel_max_idle_time_seconds: i32 = "serverChannelMaxIdleTimeSeconds", 120, in 1..=i32::MAX;
+    Restart server_channel_max_idle_time_seconds: i32 = "serverChannelMaxIdleTimeSeconds", 120, in 1..;
     /// Connections that may wait to be accepted.
-    server_socket_backlog: i32 = "serverSocketBacklog", 1024, in 1..=65535;
+    Restart server_socket_backlog: i32 = "serverSocketBacklog", 1024, in 1..=65535;
     /// Bytes of a socket's send buffer; 0 leaves it to the system.
-    server_socket_snd_buf_size: i32 = "serverSocketSndBufSize", 0, in 0..=i32::MAX;
+    Restart server_socket_snd_buf_size: i32 = "serverSocketSndBufSize", 0, in 0..;
     /// Bytes of a socket's receive buffer; 0 leaves it to the system.
-    server_socket_rcv_buf_size: i32 = "serverSocketRcvBufSize", 0, in 0..=i32::MAX;
+    Restart server_socket_rcv_buf_size: i32 = "serverSocketRcvBufSize", 0, in 0..;
 
     /// Shown by `brokerStatus`; Ferrocket has no such queue.
-    send_thread_pool_queue_capacity: i32 = "sendThreadPoolQueueCapacity", 10_000;
+    Live send_thread_pool_queue_capacity: i32 = "sendThreadPoolQueueCapacity", 10_000;
     /// Shown by `brokerStatus`; Ferrocket has no such queue.
-    pull_thread_pool_queue_capacity: i32 = "pullThreadPoolQueueCapacity", 100_000;
+    Live pull_thread_pool_queue_capacity: i32 = "pullThreadPoolQueueCapacity", 100_000;
     /// Shown by `brokerStatus`; Ferrocket has no such queue.
-    query_thread_pool_queue_capacity: i32 = "queryThreadPoolQueueCapacity", 20_000;
+    Live query_thread_pool_queue_capacity: i32 = "queryThreadPoolQueueCapacity", 20_000;
     /// Shown by `brokerStatus`; Ferrocket has no such pool.
-    transient_store_pool_size: i32 = "transientStorePoolSize", 5;
+    Live transient_store_pool_size: i32 = "transientStorePoolSize", 5;
     /// Shown by `brokerStatus`.
-    start_accept_send_request_time_stamp: i64 = "startAcceptSendRequestTimeStamp", 0;
+    Live start_accept_send_request_time_stamp: i64 = "startAcceptSendRequestTimeStamp", 0;
 
     /// Asks for a DLedger (Raft) group, which is not served yet: the broker refuses to start.
-    enable_dleger_commit_log: bool = "enableDLegerCommitLog", false;
-    /// The DLedger group's name.
-    dleger_group: String = "dLegerGroup", String::new();
-    /// The DLedger group's members.
-    dleger_peers: String = "dLegerPeers", String::new();
-    /// This broker's name in the DLedger group.
-    dleger_self_id: String = "dLegerSelfId", String::new();
+    Restart enable_dleger_commit_log: bool = "enableDLegerCommitLog", false;
     /// Asks for a controller, which is not served yet: the broker refuses to start.
-    enable_controller_mode: bool = "enableControllerMode", false;
+    Restart enable_controller_mode: bool = "enableControllerMode", false;
 }
 
 /// Why settings do not fit together, with Java's exit code where it has one.

@@ -13,41 +13,41 @@ stdx::config! {
     aliases &[];
 
     /// Port for brokers and clients.
-    listen_port: i32 = "listenPort", 9876, in 1..=65535;
+    Restart listen_port: i32 = "listenPort", 9876, in 1..=65535;
     /// Address to listen on.
-    bind_address: String = "bindAddress", "0.0.0.0".into();
+    Restart bind_address: String = "bindAddress", "0.0.0.0".into();
     /// Directory of the installation.
-    rocketmq_home: String = "rocketmqHome", String::new();
+    Restart rocketmq_home: String = "rocketmqHome", String::new();
     /// File of the key-values.
-    kv_config_path: String = "kvConfigPath", String::new();
+    Restart kv_config_path: String = "kvConfigPath", String::new();
     /// File to which changed settings are written.
-    config_store_path: String = "configStorePath", String::new();
+    Restart config_store_path: String = "configStorePath", String::new();
     /// Whether routes of ordered topics name their queues.
-    order_message_enable: bool = "orderMessageEnable", false;
+    Live order_message_enable: bool = "orderMessageEnable", false;
     /// Whether a broker that registers is told of ordered topics.
-    return_order_topic_config_to_broker: bool = "returnOrderTopicConfigToBroker", true;
+    Live return_order_topic_config_to_broker: bool = "returnOrderTopicConfigToBroker", true;
     /// ms between two looks for brokers that are silent.
-    scan_not_active_broker_interval: i64 = "scanNotActiveBrokerInterval", 5000, in 1..=i64::MAX;
+    Live scan_not_active_broker_interval: i64 = "scanNotActiveBrokerInterval", 5000, in 1..;
     /// Whether the slave with the smallest id is shown as master where there is none.
-    support_acting_master: bool = "supportActingMaster", false;
+    Live support_acting_master: bool = "supportActingMaster", false;
     /// Whether all topics may be asked for.
-    enable_all_topic_list: bool = "enableAllTopicList", true;
+    Live enable_all_topic_list: bool = "enableAllTopicList", true;
     /// Whether topics of a kind may be asked for.
-    enable_topic_list: bool = "enableTopicList", true;
+    Live enable_topic_list: bool = "enableTopicList", true;
     /// Whether routes are refused until brokers had the time to register.
-    need_wait_for_service: bool = "needWaitForService", false;
+    Live need_wait_for_service: bool = "needWaitForService", false;
     /// That time in seconds.
-    wait_seconds_for_service: i32 = "waitSecondsForService", 45, in 0..=86_400;
+    Live wait_seconds_for_service: i32 = "waitSecondsForService", 45, in 0..=86_400;
     /// Whether topics that a registration does not name any more are dropped.
-    delete_topic_with_broker_registration: bool = "deleteTopicWithBrokerRegistration", false;
+    Live delete_topic_with_broker_registration: bool = "deleteTopicWithBrokerRegistration", false;
     /// Seconds after which a silent connection is closed.
-    server_channel_max_idle_time_seconds: i32 = "serverChannelMaxIdleTimeSeconds", 120, in 1..=i32::MAX;
+    Restart server_channel_max_idle_time_seconds: i32 = "serverChannelMaxIdleTimeSeconds", 120, in 1..;
     /// Connections that may wait to be accepted.
-    server_socket_backlog: i32 = "serverSocketBacklog", 1024, in 1..=65535;
+    Restart server_socket_backlog: i32 = "serverSocketBacklog", 1024, in 1..=65535;
     /// Bytes of a socket's send buffer; 0 leaves it to the system.
-    server_socket_snd_buf_size: i32 = "serverSocketSndBufSize", 0, in 0..=i32::MAX;
+    Restart server_socket_snd_buf_size: i32 = "serverSocketSndBufSize", 0, in 0..;
     /// Bytes of a socket's receive buffer; 0 leaves it to the system.
-    server_socket_rcv_buf_size: i32 = "serverSocketRcvBufSize", 0, in 0..=i32::MAX;
+    Restart server_socket_rcv_buf_size: i32 = "serverSocketRcvBufSize", 0, in 0..;
 }
 
 impl NamesrvConfig {

@@ -10,6 +10,22 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) ->
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// Reads a set of numbers, which the Go client writes as strings.
+fn numbers<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<i32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Bare(i32),
+        Text(String),
+    }
+    let set = Option::<Vec<Number>>::deserialize(d)?.unwrap_or_default();
+    let number = |number| match number {
+        Number::Bare(n) => Ok(n),
+        Number::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    };
+    set.into_iter().map(number).collect()
+}
+
 /// How old a table is; two tables are the same only if all three agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -224,7 +240,7 @@ pub struct ConsumerData {
 #[serde(rename_all = "camelCase", default)]
 pub struct SubscriptionData {
     pub class_filter_mode: bool,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "numbers")]
     pub code_set: BTreeSet<i32>,
     #[serde(deserialize_with = "or_default")]
     pub expression_type: String,
@@ -531,8 +547,9 @@ mod tests {
         assert_eq!(heartbeat.client_id, "10.0.0.1@7");
         assert_eq!(heartbeat.consumer_data_set[0].message_model, MessageModel::Clustering);
         assert_eq!(fastjson::to_vec(&heartbeat), java);
-        let other = br#"{"clientID":"c","producerDataSet":null,"consumerDataSet":[{"groupName":"g","consumeType":"CONSUME_ACTIVELY","messageModel":1,"subscriptionDataSet":[{"topic":"T","subString":"*","tagsSet":null}]}]}"#;
+        let other = br#"{"clientID":"c","producerDataSet":null,"consumerDataSet":[{"groupName":"g","consumeType":"CONSUME_ACTIVELY","messageModel":1,"subscriptionDataSet":[{"topic":"T","subString":"*","tagsSet":null,"codeSet":["-17","5"]}]}]}"#;
         let heartbeat: HeartbeatData = fastjson::from_slice(other).unwrap();
+        assert_eq!(heartbeat.consumer_data_set[0].subscription_data_set[0].code_set, BTreeSet::from([-17, 5]));
         assert_eq!(heartbeat.consumer_data_set[0].consume_type, ConsumeType::Actively);
         assert_eq!(heartbeat.consumer_data_set[0].message_model, MessageModel::Clustering);
     }

@@ -11,18 +11,28 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Replaces a file: what is there becomes `.bak`, the new content is on disk before it gets the name. A crash at any
-/// point leaves the old or the new content under the name or under `.bak`.
+/// point leaves the old or the new content under the name or under `.bak`. Two writers of one file have to take turns.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = with_suffix(path, ".tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
+    create(&temporary, content).map_err(|error| about(&temporary, "can't be written", &error))?;
     match fs::rename(path, with_suffix(path, ".bak")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(about(path, "can't be renamed to .bak", &error)),
         _ => {}
     }
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let replaced = fs::rename(&temporary, path).and_then(|()| File::open(directory)?.sync_all());
+    replaced.map_err(|error| about(path, "can't be replaced", &error))
+}
+
+fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// An error that names its file.
+fn about(path: &Path, what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{} {what}: {error}", path.display()))
 }
 
 /// A file's content, and why it is not that of the file itself.
@@ -33,8 +43,8 @@ pub struct Loaded<T> {
     pub damage: Option<String>,
 }
 
-/// Reads a file, or its `.bak` where it is missing, empty or can't be parsed; `None` where there is neither. A file
-/// that is damaged with no `.bak` beside it is an error: beginning without it would lose what it held.
+/// Reads a file, or its `.bak` where it is missing, empty or can't be parsed; `None` where there is neither. Where
+/// one of them is damaged and none is whole, that is an error: beginning without them would lose what they held.
 pub fn read_with_backup<T, E: std::fmt::Display>(
     path: &Path,
     parse: impl Fn(&[u8]) -> Result<T, E>,
@@ -44,22 +54,20 @@ pub fn read_with_backup<T, E: std::fmt::Display>(
         Attempt::Missing => None,
         Attempt::Damaged(why) => Some(why),
     };
-    match try_read(&with_suffix(path, ".bak"), &parse)? {
-        Attempt::Content(content) => {
-            let why = damage.unwrap_or_else(|| "it is missing".into());
-            Ok(Some(Loaded { content, damage: Some(why) }))
+    let backup = with_suffix(path, ".bak");
+    match (damage, try_read(&backup, &parse)?) {
+        (damage, Attempt::Content(content)) => {
+            Ok(Some(Loaded { content, damage: Some(damage.unwrap_or_else(|| "it is missing".into())) }))
         }
-        Attempt::Missing | Attempt::Damaged(_) => match damage {
-            None => Ok(None),
-            Some(why) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "{} is damaged and has no usable .bak: {why}. Mend it, or move it away to begin without it",
-                    path.display()
-                ),
-            )),
-        },
+        (None, Attempt::Missing) => Ok(None),
+        (Some(why), Attempt::Missing | Attempt::Damaged(_)) => Err(damaged(path, "has no usable .bak", &why)),
+        (None, Attempt::Damaged(why)) => Err(damaged(&backup, "the file that it stands for is missing", &why)),
     }
+}
+
+fn damaged(path: &Path, and: &str, why: &str) -> io::Error {
+    let advice = "Mend it, or move it away to begin without it";
+    io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged and {and}: {why}. {advice}", path.display()))
 }
 
 enum Attempt<T> {
@@ -71,7 +79,7 @@ enum Attempt<T> {
 fn try_read<T, E: std::fmt::Display>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, E>) -> io::Result<Attempt<T>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Attempt::Missing),
-        Err(error) => Err(error),
+        Err(error) => Err(about(path, "can't be read", &error)),
         Ok(bytes) if bytes.is_empty() => Ok(Attempt::Damaged("it is empty".into())),
         Ok(bytes) => Ok(match parse(&bytes) {
             Ok(content) => Attempt::Content(content),
@@ -104,5 +112,26 @@ mod tests {
         fs::remove_file(directory.path().join("x.json.bak")).unwrap();
         fs::write(&path, "").unwrap();
         assert!(read().unwrap_err().to_string().contains("it is empty"));
+    }
+
+    #[test]
+    fn a_damaged_backup_alone_is_not_taken_for_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.json");
+        fs::write(directory.path().join("x.json.bak"), "junk").unwrap();
+        let error = read_with_backup(&path, number).unwrap_err().to_string();
+        assert!(error.contains("x.json.bak is damaged"), "{error}");
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none").join("x.json");
+        let error = write(&path, b"1").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("none/x.json.tmp can't be written"), "{error}");
+        let occupied = directory.path().join("x.json");
+        fs::create_dir(&occupied).unwrap();
+        assert!(read_with_backup(&occupied, number).unwrap_err().to_string().contains("x.json can't be read"));
     }
 }

@@ -1,6 +1,7 @@
 //! Tables of configuration keys: from a row come a typed field, its default, how it is read, written and shown.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 
 use crate::properties::Entry;
@@ -17,6 +18,8 @@ pub enum Source {
     Environment(&'static str),
     /// Changed while the server runs.
     Runtime,
+    /// Changed while the server runs, which takes it at its next start.
+    NextStart,
     /// Follows from other values.
     Derived,
 }
@@ -28,6 +31,7 @@ impl std::fmt::Display for Source {
             Source::Option(name) => write!(f, "option {name}"),
             Source::Environment(name) => write!(f, "${name}"),
             Source::Runtime => f.write_str("changed while running"),
+            Source::NextStart => f.write_str("changed while running, in force after a restart"),
             Source::Derived => f.write_str("follows from other settings"),
         }
     }
@@ -47,12 +51,12 @@ pub enum ConfigError {
 pub struct Report {
     pub errors: Vec<String>,
     pub warnings: Vec<String>,
-    /// Keys that were set and have no effect here.
+    /// Settings that differ from Java's default and have no effect here, each with its line and the reason.
     pub without_effect: Vec<String>,
 }
 
 /// A type that a key can have.
-pub trait Value: Sized {
+pub trait Value: PartialOrd + Sized {
     /// What would be right, for people.
     const EXPECTED: &'static str;
     fn parse(text: &str) -> Option<Self>;
@@ -93,11 +97,51 @@ impl Value for bool {
     }
 }
 
-/// A key that RocketMQ has and that changes nothing here: its type's first letter is checked, its value kept.
-#[derive(Clone, Copy, Debug)]
+/// What would be right for a key whose values lie in `range`.
+pub fn expected<T: Value>(range: &impl RangeBounds<T>) -> String {
+    match (range.start_bound(), range.end_bound()) {
+        (Bound::Included(low), Bound::Included(high)) => format!("{} between {} and {}", T::EXPECTED, low.text(), high.text()),
+        (Bound::Included(low), _) => format!("{} of at least {}", T::EXPECTED, low.text()),
+        _ => T::EXPECTED.to_owned(),
+    }
+}
+
+/// Reads a value that has to lie in `range`, or says what was expected.
+pub fn parse<T: Value>(text: &str, range: &impl RangeBounds<T>) -> Result<T, String> {
+    T::parse(text).filter(|value| range.contains(value)).ok_or_else(|| expected(range))
+}
+
+/// Whether a changed value counts at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Live,
+    Restart,
+}
+
+/// A key with an effect, as documentation shows it.
+#[derive(Debug)]
+pub struct Row {
+    pub key: &'static str,
+    /// What values it takes.
+    pub expected: String,
+    pub effect: Effect,
+    pub doc: &'static str,
+}
+
+/// A key that RocketMQ has and that changes nothing here: its value is checked, kept and shown.
+#[derive(Debug)]
 pub struct Inert {
     pub key: &'static str,
+    /// Java's default; empty where it is unset or depends on the machine.
+    pub default: &'static str,
     pub kind: Kind,
+}
+
+/// Keys without effect, and why they have none.
+#[derive(Debug)]
+pub struct InertGroup {
+    pub why: &'static str,
+    pub keys: &'static [Inert],
 }
 
 /// The type of a key without effect.
@@ -109,66 +153,115 @@ pub enum Kind {
     Text,
 }
 
+/// An integer without effect.
+pub const fn int(key: &'static str, default: &'static str) -> Inert {
+    Inert { key, default, kind: Kind::Integer }
+}
+
+/// A number without effect.
+pub const fn float(key: &'static str, default: &'static str) -> Inert {
+    Inert { key, default, kind: Kind::Float }
+}
+
+/// A switch without effect.
+pub const fn flag(key: &'static str, default: &'static str) -> Inert {
+    Inert { key, default, kind: Kind::Bool }
+}
+
+/// A text without effect.
+pub const fn text(key: &'static str, default: &'static str) -> Inert {
+    Inert { key, default, kind: Kind::Text }
+}
+
 impl Kind {
-    fn accepts(self, text: &str) -> Result<(), &'static str> {
-        let (ok, expected) = match self {
-            Kind::Integer => (i64::parse(text).is_some(), i64::EXPECTED),
-            Kind::Float => (f64::parse(text).is_some(), f64::EXPECTED),
-            Kind::Bool => (bool::parse(text).is_some(), bool::EXPECTED),
-            Kind::Text => (true, ""),
-        };
-        if ok { Ok(()) } else { Err(expected) }
+    /// What would be right, for people.
+    pub fn expected(self) -> &'static str {
+        match self {
+            Kind::Integer => i64::EXPECTED,
+            Kind::Float => f64::EXPECTED,
+            Kind::Bool => bool::EXPECTED,
+            Kind::Text => String::EXPECTED,
+        }
+    }
+
+    fn accepts(self, text: &str) -> bool {
+        match self {
+            Kind::Integer => i64::parse(text).is_some(),
+            Kind::Float => f64::parse(text).is_some(),
+            Kind::Bool => bool::parse(text).is_some(),
+            Kind::Text => true,
+        }
     }
 }
 
-/// Settings that are set though they change nothing, and where every value that is set comes from.
+/// Settings that are set though they change nothing yet or ever, and where every value that is set comes from.
 #[derive(Clone, Debug, Default)]
 pub struct Extra {
+    /// Keys without effect that are set.
     pub inert: BTreeMap<&'static str, String>,
+    /// Values that were changed while running and count after a restart.
+    pub pending: BTreeMap<&'static str, String>,
     pub sources: BTreeMap<&'static str, Source>,
 }
 
 /// One row as it is shown: key, value, and where the value comes from (`None`: the default).
 pub type Shown<'a> = (&'static str, String, Option<&'a Source>);
 
-/// A table of keys; made by [`config!`].
+/// A table of keys; made by [`config!`](crate::config!).
 pub trait Table: Clone + Default {
     /// Sets a key that has an effect. `None` where the table has no such key, else what was expected.
     fn set_field(&mut self, key: &str, value: &str) -> Option<Result<&'static str, String>>;
-    /// Every key with an effect and its value.
+    /// Every key with an effect and its value in force.
     fn fields(&self) -> Vec<(&'static str, String)>;
     fn extra(&self) -> &Extra;
     fn extra_mut(&mut self) -> &mut Extra;
+    /// Every key with an effect, in the order of [`Table::fields`].
+    fn rows() -> Vec<Row>;
     /// Keys without effect.
-    fn inert() -> &'static [Inert];
+    fn inert() -> &'static [InertGroup];
     /// Historic spellings and the keys that they mean.
     fn aliases() -> &'static [(&'static str, &'static str)];
 
     /// Sets a key and notes where its value comes from.
     fn set_from(&mut self, key: &str, value: &str, source: Source) -> Result<(), ConfigError> {
-        let name = Self::aliases().iter().find(|(old, _)| *old == key).map_or(key, |(_, new)| new);
-        let bad = |expected: &str| ConfigError::BadValue {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            expected: expected.to_owned(),
-        };
+        let name = current_spelling::<Self>(key);
         if let Some(set) = self.set_field(name, value) {
-            let name = set.map_err(|expected| bad(&expected))?;
+            let name = set.map_err(|expected| bad_value(key, value, expected))?;
+            self.extra_mut().pending.remove(name);
             self.extra_mut().sources.insert(name, source);
             return Ok(());
         }
-        let Some(inert) = Self::inert().iter().find(|inert| inert.key == name) else {
-            return Err(ConfigError::UnknownKey { key: key.to_owned(), suggestion: self.nearest(key) });
+        let Some((inert, _)) = find_inert::<Self>(name) else {
+            return Err(ConfigError::UnknownKey { key: key.to_owned(), suggestion: nearest::<Self>(key) });
         };
-        inert.kind.accepts(value).map_err(bad)?;
+        if !inert.kind.accepts(value) {
+            return Err(bad_value(key, value, inert.kind.expected().to_owned()));
+        }
         self.extra_mut().inert.insert(inert.key, value.to_owned());
         self.extra_mut().sources.insert(inert.key, source);
         Ok(())
     }
 
-    /// Sets a key of a server that runs.
+    /// Sets a key of a server that runs. Where the key counts at a start alone, the value in force stays in its
+    /// field, and the other one is kept and shown for the next start.
     fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        self.set_from(key, value, Source::Runtime)
+        let name = current_spelling::<Self>(key);
+        let Some(row) = Self::rows().into_iter().find(|row| row.key == name && row.effect == Effect::Restart) else {
+            return self.set_from(key, value, Source::Runtime);
+        };
+        let mut checked = self.clone();
+        if let Some(Err(expected)) = checked.set_field(name, value) {
+            return Err(bad_value(key, value, expected));
+        }
+        self.extra_mut().pending.insert(row.key, value.to_owned());
+        self.extra_mut().sources.insert(row.key, Source::NextStart);
+        Ok(())
+    }
+
+    /// A key's value as it is shown; `None` where there is no such key or no value.
+    fn get(&self, key: &str) -> Option<String> {
+        let name = current_spelling::<Self>(key);
+        self.pairs().into_iter().find(|(known, ..)| *known == name).map(|(_, value, _)| value)
     }
 
     /// Takes the settings of a file. All that is wrong is collected, not just the first.
@@ -177,40 +270,76 @@ pub trait Table: Clone + Default {
         for Entry { key, value, line } in entries {
             let at = format!("{}:{line}", path.display());
             match self.set_from(key, value, Source::File { path: path.to_owned(), line: *line }) {
-                Ok(()) if self.extra().inert.contains_key(key.as_str()) => report.without_effect.push(key.clone()),
                 Ok(()) => {}
                 Err(error @ ConfigError::UnknownKey { .. }) => report.warnings.push(format!("{at}: {error}")),
                 Err(error) => report.errors.push(format!("{at}: {error}")),
             }
         }
+        let mut notes = Vec::new();
+        for (key, value) in &self.extra().inert {
+            if let (Some(Source::File { line, .. }), Some((inert, why))) =
+                (self.extra().sources.get(key), find_inert::<Self>(key))
+                && !value.eq_ignore_ascii_case(inert.default)
+            {
+                notes.push((*line, format!("{key}={value} (line {line}: {why})")));
+            }
+        }
+        notes.sort();
+        report.without_effect = notes.into_iter().map(|(_, note)| note).collect();
         report
     }
 
-    /// The known key that is nearest to one that is not, where one is near at all.
-    fn nearest(&self, key: &str) -> Option<String> {
-        let known = self.fields().into_iter().map(|(k, _)| k).chain(Self::inert().iter().map(|i| i.key));
-        let near = known.map(|k| (strsim::damerau_levenshtein(&k.to_lowercase(), &key.to_lowercase()), k)).min()?;
-        (near.0 <= 2 + key.len() / 6).then(|| near.1.to_owned())
-    }
-
-    /// All keys that have an effect or are set, in their order.
+    /// All keys that have a value, in their order.
     fn pairs(&self) -> Vec<Shown<'_>> {
-        let inert = self.extra().inert.iter().map(|(k, v)| (*k, v.clone()));
-        let mut all: Vec<_> = self.fields().into_iter().chain(inert).map(|(k, v)| (k, v, self.extra().sources.get(k))).collect();
-        all.sort_by_key(|(key, ..)| *key);
-        all
+        let Extra { inert, pending, sources } = self.extra();
+        let mut all: BTreeMap<&'static str, String> = Self::inert()
+            .iter()
+            .flat_map(|group| group.keys)
+            .filter(|key| !key.default.is_empty())
+            .map(|key| (key.key, key.default.to_owned()))
+            .collect();
+        all.extend(self.fields());
+        all.extend(inert.iter().chain(pending).map(|(key, value)| (*key, value.clone())));
+        all.into_iter().map(|(key, value)| (key, value, sources.get(key))).collect()
     }
 }
 
-/// Defines a struct of settings. A row is `field: Type = "javaKey", default;`, with an optional range `in 1..=65535`.
+fn bad_value(key: &str, value: &str, expected: String) -> ConfigError {
+    ConfigError::BadValue { key: key.to_owned(), value: value.to_owned(), expected }
+}
+
+fn current_spelling<T: Table>(key: &str) -> &str {
+    T::aliases().iter().find(|(old, _)| *old == key).map_or(key, |(_, current)| current)
+}
+
+/// A key without effect, and why it has none.
+fn find_inert<T: Table>(key: &str) -> Option<(&'static Inert, &'static str)> {
+    T::inert().iter().find_map(|group| group.keys.iter().find(|inert| inert.key == key).map(|inert| (inert, group.why)))
+}
+
+/// The known key that is nearest to one that is not, where one is near at all.
+fn nearest<T: Table>(key: &str) -> Option<String> {
+    let inert = T::inert().iter().flat_map(|group| group.keys).map(|inert| inert.key);
+    let known = T::rows().into_iter().map(|row| row.key).chain(inert);
+    let (distance, found) = known.map(|k| (strsim::damerau_levenshtein(&k.to_lowercase(), &key.to_lowercase()), k)).min()?;
+    (distance <= 2 + key.len() / 6).then(|| found.to_owned())
+}
+
+/// Defines a struct of settings. A row is `Live field: Type = "javaKey", default;`, with an optional range `in 1..`
+/// before the semicolon; `Restart` instead of `Live` where a running server does not take a change.
 #[macro_export]
 macro_rules! config {
+    (@range) => { .. };
+    (@range $range:expr) => { $range };
     (
         $(#[$doc:meta])*
         pub struct $name:ident;
         inert $inert:expr;
         aliases $aliases:expr;
-        $( $(#[doc = $row:literal])* $field:ident: $type:ty = $key:literal, $default:expr $(, in $range:expr)?; )*
+        $(
+            $(#[doc = $row:literal])*
+            $effect:ident $field:ident: $type:ty = $key:literal, $default:expr $(, in $range:expr)?;
+        )*
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -228,19 +357,16 @@ macro_rules! config {
 
         impl $crate::config::Table for $name {
             fn set_field(&mut self, key: &str, value: &str) -> Option<Result<&'static str, String>> {
-                use $crate::config::Value;
                 match key {
-                    $( $key => Some(match <$type>::parse(value) {
-                        $( Some(parsed) if !($range).contains(&parsed) => Err(format!("{} in {:?}", <$type>::EXPECTED, $range)), )?
-                        Some(parsed) => { self.$field = parsed; Ok($key) }
-                        None => Err(<$type>::EXPECTED.to_owned()),
-                    }), )*
+                    $( $key => Some(
+                        $crate::config::parse::<$type>(value, &($crate::config!(@range $($range)?)))
+                            .map(|parsed| { self.$field = parsed; $key }),
+                    ), )*
                     _ => None,
                 }
             }
             fn fields(&self) -> Vec<(&'static str, String)> {
-                use $crate::config::Value;
-                vec![ $( ($key, self.$field.text()), )* ]
+                vec![ $( ($key, $crate::config::Value::text(&self.$field)), )* ]
             }
             fn extra(&self) -> &$crate::config::Extra {
                 &self.extra
@@ -248,17 +374,20 @@ macro_rules! config {
             fn extra_mut(&mut self) -> &mut $crate::config::Extra {
                 &mut self.extra
             }
-            fn inert() -> &'static [$crate::config::Inert] {
+            fn rows() -> Vec<$crate::config::Row> {
+                vec![ $( $crate::config::Row {
+                    key: $key,
+                    expected: $crate::config::expected::<$type>(&($crate::config!(@range $($range)?))),
+                    effect: $crate::config::Effect::$effect,
+                    doc: concat!($($row, )*).trim_ascii_start(),
+                }, )* ]
+            }
+            fn inert() -> &'static [$crate::config::InertGroup] {
                 $inert
             }
             fn aliases() -> &'static [(&'static str, &'static str)] {
                 $aliases
             }
-        }
-
-        impl $name {
-            /// Every key with an effect and what it means, for the documentation.
-            pub const DOCS: &'static [(&'static str, &'static str)] = &[ $( ($key, concat!($($row, )*)), )* ];
         }
     };
 }
@@ -267,17 +396,22 @@ macro_rules! config {
 mod tests {
     use super::*;
 
+    const DEAD: &[InertGroup] =
+        &[InertGroup { why: "it is dead", keys: &[int("deadKey", "3"), text("deadName", ""), float("deadRatio", "0.5")] }];
+
     config! {
         /// A small table.
         pub struct Small;
-        inert &[Inert { key: "deadKey", kind: Kind::Integer }];
-        aliases &[("oldPort", "listenPort")];
+        inert DEAD;
+        aliases &[("oldPort", "listenPort"), ("oldDeadKey", "deadKey")];
         /// The port.
-        listen_port: i32 = "listenPort", 10911, in 1..=65535;
+        Restart listen_port: i32 = "listenPort", 10911, in 1..=65535;
         /// The flag.
-        flag: bool = "flagEnable", false;
+        Live flag: bool = "flagEnable", false;
         /// The name.
-        name: String = "brokerName", String::new();
+        Restart name: String = "brokerName", String::new();
+        /// The period.
+        Live period: i64 = "period", 5, in 1..;
     }
 
     fn apply(text: &str) -> (Small, Report) {
@@ -286,27 +420,67 @@ mod tests {
         (table, report)
     }
 
+    fn shown(table: &Small, key: &str) -> (String, Option<String>) {
+        let (_, value, source) = table.pairs().into_iter().find(|(k, ..)| *k == key).unwrap();
+        (value, source.map(ToString::to_string))
+    }
+
     #[test]
     fn files_are_taken_with_everything_that_is_wrong() {
-        let (table, report) =
-            apply("oldPort=7\nflagEnable=TRUE\nbrokerNam=x\ndeadKey=3\nlistenPort=abc\nlistenPort=70000\nzzzzzzzz=1\ndeadKey=x");
+        let (table, report) = apply(
+            "oldPort=7\nflagEnable=TRUE\nbrokerNam=x\nlistenPort=abc\nlistenPort=70000\nzzzzzzzz=1\ndeadKey=x\nperiod=0\n\
+             flagEnable=yes\nlistenPort=",
+        );
         assert_eq!((table.listen_port, table.flag), (7, true));
         assert_eq!(
             report.warnings,
-            ["broker.conf:3: unknown key \"brokerNam\", did you mean \"brokerName\"?", "broker.conf:7: unknown key \"zzzzzzzz\"",]
+            ["broker.conf:3: unknown key \"brokerNam\", did you mean \"brokerName\"?", "broker.conf:6: unknown key \"zzzzzzzz\""]
         );
         assert_eq!(
             report.errors,
             [
-                "broker.conf:5: listenPort=abc: expected an integer",
-                "broker.conf:6: listenPort=70000: expected an integer in 1..=65535",
-                "broker.conf:8: deadKey=x: expected an integer",
+                "broker.conf:4: listenPort=abc: expected an integer between 1 and 65535",
+                "broker.conf:5: listenPort=70000: expected an integer between 1 and 65535",
+                "broker.conf:7: deadKey=x: expected an integer",
+                "broker.conf:8: period=0: expected an integer of at least 1",
+                "broker.conf:9: flagEnable=yes: expected true or false",
+                "broker.conf:10: listenPort=: expected an integer between 1 and 65535",
             ]
         );
-        assert_eq!(report.without_effect, ["deadKey"]);
-        let shown: Vec<_> = table.pairs().into_iter().map(|(k, v, s)| (k, v, s.map(|s| s.to_string()))).collect();
-        assert_eq!(shown[2], ("flagEnable", "true".into(), Some("broker.conf:2".into())));
-        assert_eq!(shown[0].0, "brokerName");
-        assert_eq!(Small::DOCS[0], ("listenPort", " The port."));
+        assert_eq!(shown(&table, "flagEnable"), ("true".into(), Some("broker.conf:2".into())));
+        assert_eq!(shown(&table, "period"), ("5".into(), None));
+    }
+
+    #[test]
+    fn keys_without_effect_are_kept_shown_and_noted_once() {
+        let (table, report) = apply("oldDeadKey=9\ndeadRatio=0.5\ndeadName=x\ndeadKey=4");
+        assert_eq!((report.errors, report.warnings), (vec![], vec![]));
+        assert_eq!(report.without_effect, ["deadName=x (line 3: it is dead)", "deadKey=4 (line 4: it is dead)"]);
+        assert_eq!(table.get("oldDeadKey").as_deref(), Some("4"));
+        assert_eq!(Small::default().get("deadKey").as_deref(), Some("3"));
+        assert_eq!(Small::default().get("deadName"), None);
+    }
+
+    #[test]
+    fn a_running_server_keeps_what_it_started_with() {
+        let (mut table, _) = apply("listenPort=7");
+        table.set("flagEnable", "true").unwrap();
+        table.set("oldPort", "8").unwrap();
+        assert_eq!((table.flag, table.listen_port), (true, 7));
+        assert_eq!(shown(&table, "listenPort"), ("8".into(), Some("changed while running, in force after a restart".into())));
+        assert_eq!(shown(&table, "flagEnable").1.as_deref(), Some("changed while running"));
+        let refused = table.set("listenPort", "0").unwrap_err().to_string();
+        assert_eq!(refused, "listenPort=0: expected an integer between 1 and 65535");
+        assert!(matches!(table.set("nothing", "0"), Err(ConfigError::UnknownKey { suggestion: None, .. })));
+        table.set_from("listenPort", "9", Source::Option("-p")).unwrap();
+        assert_eq!(table.get("listenPort").as_deref(), Some("9"));
+    }
+
+    #[test]
+    fn rows_say_what_they_take() {
+        let rows = Small::rows();
+        assert_eq!((rows[0].key, rows[0].doc, rows[0].effect), ("listenPort", "The port.", Effect::Restart));
+        assert_eq!(rows[3].expected, "an integer of at least 1");
+        assert_eq!(rows[2].expected, "text");
     }
 }

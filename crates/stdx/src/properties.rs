@@ -1,8 +1,9 @@
 //! `java.util.Properties` files: `key=value`, `key: value` or `key value`, comments with `#` and `!`, lines that a
 //! `\` continues, `\uXXXX`.
 //!
-//! Java 8 reads them as ISO-8859-1, but people write UTF-8, mostly in comments: a file that is UTF-8 is read as
-//! that, any other as ISO-8859-1. Java keeps blanks behind a value, which then is no number; here they are cut off.
+//! Java 8 reads them as ISO-8859-1, but people write UTF-8, mostly in comments: a line that is UTF-8 is read as that,
+//! any other as ISO-8859-1, in which every byte means something, so that a comment in any encoding does no harm. Java
+//! keeps blanks behind a value, which then is no number; here they are cut off.
 
 /// One setting of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +23,8 @@ pub enum PropertiesError {
 
 /// Reads a file's settings in their order; of a key that stands twice both are given, and the last counts.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, PropertiesError> {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
-        Err(_) => bytes.iter().map(|b| char::from(*b)).collect(),
-    };
+    let text: String = bytes.split_inclusive(|byte| *byte == b'\n').map(decode).collect();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut entries = Vec::new();
     let unified = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines = unified.split('\n').enumerate();
@@ -47,6 +46,10 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, PropertiesError> {
         entries.push(Entry { key: unescape(key, line)?, value: unescape(value, line)?.trim().to_owned(), line });
     }
     Ok(entries)
+}
+
+fn decode(line: &[u8]) -> String {
+    std::str::from_utf8(line).map_or_else(|_| line.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
 }
 
 fn is_blank(c: char) -> bool {
@@ -72,30 +75,27 @@ fn split(line: &str) -> (&str, &str) {
 }
 
 fn unescape(text: &str, line: usize) -> Result<String, PropertiesError> {
+    // UTF-16, because a character above U+FFFF is written as two escapes, one for each half.
     let mut units: Vec<u16> = Vec::with_capacity(text.len());
     let mut chars = text.chars();
-    let mut push = |c: char| units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
     while let Some(c) = chars.next() {
-        if c != '\\' {
-            push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('t') => push('\t'),
-            Some('n') => push('\n'),
-            Some('r') => push('\r'),
-            Some('f') => push('\u{c}'),
-            Some('u') => {
-                let digits: String = chars.by_ref().take(4).collect();
-                let unit = u16::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 4);
-                match unit.and_then(|u| char::from_u32(u32::from(u))) {
-                    Some(c) => push(c),
-                    None => return Err(PropertiesError::BadEscape { line }),
+        let c = match c {
+            '\\' => match chars.next() {
+                Some('t') => '\t',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('f') => '\u{c}',
+                Some('u') => {
+                    let unit = (0..4).try_fold(0, |unit, _| Some(unit << 4 | chars.next()?.to_digit(16)? as u16));
+                    units.push(unit.ok_or(PropertiesError::BadEscape { line })?);
+                    continue;
                 }
-            }
-            Some(other) => push(other),
-            None => {}
-        }
+                Some(other) => other,
+                None => continue,
+            },
+            _ => c,
+        };
+        units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
     }
     Ok(String::from_utf16_lossy(&units))
 }
@@ -149,7 +149,28 @@ mod tests {
         assert_eq!(pairs(text), owned(&expected));
         assert_eq!(parse(b"a=1\n\n# c\nb=2").unwrap()[1].line, 4);
         assert_eq!(parse(b"a=\xe9").unwrap()[0].value, "é");
-        assert_eq!(parse(b"x=1\na=\\u00"), Err(PropertiesError::BadEscape { line: 2 }));
+    }
+
+    #[test]
+    fn encodings_and_escapes_are_javas() {
+        let gbk_comment = b"# \xc4\xac\xc8\xcf\nbrokerName=\xe4\xb8\xad\r\nb=\xe9";
+        let values: Vec<String> = parse(gbk_comment).unwrap().into_iter().map(|e| e.value).collect();
+        assert_eq!(values, ["中", "é"]);
+        assert_eq!(pairs("face=\\ud83d\\uDE00\nhalf=\\ud83d"), owned(&[("face", "😀"), ("half", "\u{fffd}")]));
+        for bad in ["a=\\u00", "a=\\u+041", "a=\\u00g0"] {
+            assert_eq!(parse(format!("x=1\n{bad}").as_bytes()), Err(PropertiesError::BadEscape { line: 2 }), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_and_continued_lines_are_javas() {
+        let text = "a\\=b\\ c = d=e\npath=C:\\\\x\\\\\nnext=1\nlong=x\\\n  # no comment\\\n\n=nokey\nlast=\\";
+        let expected =
+            [("a=b c", "d=e"), ("path", "C:\\x\\"), ("next", "1"), ("long", "x# no comment"), ("", "nokey"), ("last", "")];
+        assert_eq!(pairs(text), owned(&expected));
+        let lines: Vec<usize> = parse(text.as_bytes()).unwrap().into_iter().map(|e| e.line).collect();
+        assert_eq!(lines, [1, 2, 3, 4, 7, 8]);
+        assert_eq!(pairs("k=1\nk=2"), owned(&[("k", "1"), ("k", "2")]));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::clients::Client;
 use crate::handlers::Handled;
 
 pub fn heartbeat(broker: &Broker, call: &mut Call<'_>) -> Handled {
-    let heartbeat: HeartbeatData = fastjson::from_slice(call.body)?;
+    let heartbeat: HeartbeatData = fastjson::from_slice(call.body)
+        .inspect_err(|error| tracing::warn!("a heartbeat from {} can't be read: {error}", call.connection.remote))?;
     let client = Client {
         connection: call.connection.clone(),
         id: heartbeat.client_id,

@@ -1,0 +1,177 @@
+// A client that does what it is told, a line at a time: words separated by tabs in, "OK" or "ERROR" and words out.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/rocketmq-client-go/v2"
+	"github.com/apache/rocketmq-client-go/v2/consumer"
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+	"github.com/apache/rocketmq-client-go/v2/producer"
+)
+
+const patience = 60 * time.Second
+
+type collector struct {
+	consumer rocketmq.PushConsumer
+	mutex    sync.Mutex
+	bodies   []string
+}
+
+var (
+	producers = map[string]rocketmq.Producer{}
+	consumers = map[string]*collector{}
+)
+
+func message(topic, tag, body string) *primitive.Message {
+	return primitive.NewMessage(topic, []byte(body)).WithTag(tag).WithKeys([]string{"key-" + body})
+}
+
+func startProducer(server, group string) (string, error) {
+	p, err := rocketmq.NewProducer(producer.WithNameServer(strings.Split(server, ";")), producer.WithGroupName(group), producer.WithInstanceName("p"+server))
+	if err != nil {
+		return "", err
+	}
+	producers[server] = p
+	return "", p.Start()
+}
+
+func send(server, topic, tag, body string) (string, error) {
+	result, err := producers[server].SendSync(context.Background(), message(topic, tag, body))
+	if err != nil {
+		return "", err
+	}
+	status := "SEND_OK"
+	if result.Status != primitive.SendOK {
+		status = fmt.Sprint(result.Status)
+	}
+	return fmt.Sprintf("%s\t%s\t%d\t%d", status, result.OffsetMsgID, result.MessageQueue.QueueId, result.QueueOffset), nil
+}
+
+func sendAsync(server, topic, prefix string, count int) (string, error) {
+	failed := make(chan error, count)
+	for i := 0; i < count; i++ {
+		err := producers[server].SendAsync(context.Background(), func(_ context.Context, _ *primitive.SendResult, err error) { failed <- err }, message(topic, "async", prefix+strconv.Itoa(i)))
+		if err != nil {
+			return "", err
+		}
+	}
+	end := time.After(patience)
+	for i := 0; i < count; i++ {
+		select {
+		case err := <-failed:
+			if err != nil {
+				return "", err
+			}
+		case <-end:
+			return "", errors.New("callbacks are missing")
+		}
+	}
+	return "", nil
+}
+
+func sendOneway(server, topic, prefix string, count int) (string, error) {
+	for i := 0; i < count; i++ {
+		if err := producers[server].SendOneWay(context.Background(), message(topic, "oneway", prefix+strconv.Itoa(i))); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+func sendBatch(server, topic, tag, prefix string, count int) (string, error) {
+	var messages []*primitive.Message
+	for i := 0; i < count; i++ {
+		messages = append(messages, message(topic, tag, prefix+strconv.Itoa(i)))
+	}
+	result, err := producers[server].SendSync(context.Background(), messages...)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("SEND_OK\t%d", len(strings.Split(result.OffsetMsgID, ","))), nil
+}
+
+func push(server, group, topic, expression string) (string, error) {
+	c, err := rocketmq.NewPushConsumer(consumer.WithNameServer(strings.Split(server, ";")), consumer.WithGroupName(group), consumer.WithInstance(group), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	if err != nil {
+		return "", err
+	}
+	collected := &collector{consumer: c}
+	err = c.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: expression}, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+		collected.mutex.Lock()
+		defer collected.mutex.Unlock()
+		for _, message := range messages {
+			collected.bodies = append(collected.bodies, string(message.Body))
+		}
+		return consumer.ConsumeSuccess, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	consumers[group] = collected
+	return "", c.Start()
+}
+
+func poll(group string, count int) (string, error) {
+	collected := consumers[group]
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		collected.mutex.Lock()
+		bodies := strings.Join(collected.bodies, ",")
+		enough := len(collected.bodies) >= count
+		collected.mutex.Unlock()
+		if enough || time.Now().After(end) {
+			return bodies, nil
+		}
+	}
+}
+
+func run(words []string) (string, error) {
+	number := func(i int) int {
+		n, _ := strconv.Atoi(words[i])
+		return n
+	}
+	switch words[0] {
+	case "producer":
+		return startProducer(words[1], words[2])
+	case "send":
+		return send(words[1], words[2], words[3], words[4])
+	case "sendAsync":
+		return sendAsync(words[1], words[2], words[3], number(4))
+	case "sendOneway":
+		return sendOneway(words[1], words[2], words[3], number(4))
+	case "SendBatch":
+		return sendBatch(words[1], words[2], words[3], words[4], number(5))
+	case "push":
+		return push(words[1], words[2], words[3], words[4])
+	case "poll":
+		return poll(words[1], number(2))
+	case "stopPush":
+		return "", consumers[words[1]].consumer.Shutdown()
+	case "stop":
+		return "", producers[words[1]].Shutdown()
+	}
+	return "", fmt.Errorf("unknown command %q", words[0])
+}
+
+func main() {
+	// What the library prints must not be taken for an answer.
+	out := os.Stdout
+	os.Stdout = os.Stderr
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		answer, err := run(strings.Split(lines.Text(), "\t"))
+		if err != nil {
+			fmt.Fprintf(out, "ERROR\t%s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+		} else {
+			fmt.Fprintf(out, "OK\t%s\n", answer)
+		}
+	}
+}

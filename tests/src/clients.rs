@@ -1,0 +1,173 @@
+//! Clients from their registries, driven line by line.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::{has, root, skip, target};
+
+/// Group and version of the Java clients: those of the deployments that people run, and the newest.
+pub const JAVA_VERSIONS: [&str; 5] = ["3.2.6", "4.2.0", "4.7.1", "4.9.4", "5.4.0"];
+pub const GO_VERSIONS: [&str; 2] = ["v2.0.0", "v2.1.2"];
+
+/// A process that holds one client library and does what it is told.
+pub struct Client {
+    pub name: String,
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Client {
+    fn spawn(name: String, command: &mut Command) -> Self {
+        let log = File::create(directory("logs").join(format!("{name}.log"))).unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { name, child, input, output }
+    }
+
+    /// Has the client do something; gives the words of its answer.
+    ///
+    /// # Panics
+    /// When it fails, with what the client said.
+    pub fn call(&mut self, words: &[&str]) -> Vec<String> {
+        self.try_call(words).unwrap_or_else(|error| panic!("{}: {}: {error}", self.name, words.join(" ")))
+    }
+
+    /// [`Client::call`], with a failure as an error.
+    pub fn try_call(&mut self, words: &[&str]) -> Result<Vec<String>, String> {
+        writeln!(self.input, "{}", words.join("\t")).map_err(|e| e.to_string())?;
+        let mut line = String::new();
+        self.output.read_line(&mut line).map_err(|e| e.to_string())?;
+        match line.trim_end_matches('\n').split_once('\t') {
+            Some(("OK", answer)) => Ok(answer.split('\t').map(str::to_owned).collect()),
+            Some((_, error)) => Err(error.to_owned()),
+            None => Err(format!("the client ended: see {}", directory("logs").display())),
+        }
+    }
+
+    /// The bodies of an answer, in their order.
+    pub fn bodies(&mut self, words: &[&str]) -> Vec<String> {
+        let answer = self.call(words);
+        answer[0].split(',').filter(|b| !b.is_empty()).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn directory(name: &str) -> PathBuf {
+    let path = target().join("clients").join(name);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Runs `make` unless it has been run to its end for this `stamp` before; other test processes wait.
+fn once(stamp: &Path, make: impl FnOnce()) {
+    let lock = File::create(stamp.with_extension("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    if !stamp.exists() {
+        make();
+        fs::write(stamp, "").unwrap();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+}
+
+/// A Java client of one version; `None` where there is no Java.
+pub fn java_client(version: &str) -> Option<Client> {
+    if let Some(missing) = ["java", "javac", "mvn"].iter().find(|program| !has(program)) {
+        skip(&format!("no {missing}"));
+        return None;
+    }
+    let jars = directory("java").join(format!("client-{version}"));
+    let classes = directory("java").join(format!("driver-{version}"));
+    once(&directory("java").join(format!("{version}.jars")), || download_jars(version, &jars));
+    let source_hash: u64 = SOURCES
+        .iter()
+        .map(|(_, text)| text.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b)))
+        .fold(1, u64::wrapping_mul);
+    once(&directory("java").join(format!("{version}-{source_hash:x}.classes")), || compile(version, &jars, &classes));
+    let path = format!("{}/*:{}", jars.display(), classes.display());
+    let mut command = Command::new("java");
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens", "java.base/java.lang=ALL-UNNAMED"]);
+    command.args(["-Drocketmq.client.logUseSlf4j=true", "-cp", &path, "driver.Driver"]);
+    Some(Client::spawn(format!("java-{version}"), &mut command))
+}
+
+fn download_jars(version: &str, jars: &Path) {
+    let group = if version.starts_with('3') { "com.alibaba.rocketmq" } else { "org.apache.rocketmq" };
+    let mut maven = Command::new("mvn");
+    maven.args(["-q", "-B", "-f"]).arg(root().join("tests/java/client.xml"));
+    maven.args([format!("-Dclient.group={group}"), format!("-Dclient.version={version}"), "dependency:copy-dependencies".into()]);
+    maven.arg(format!(
+        "-DoutputDirectory={}",
+        fs::canonicalize(target()).unwrap().join("clients/java").join(jars.file_name().unwrap()).display()
+    ));
+    run(&mut maven);
+}
+
+const SOURCES: [(&str, &str); 3] = [
+    ("Driver.java", include_str!("../java/Driver.java")),
+    ("SendBatch.java", include_str!("../java/SendBatch.java")),
+    ("LitePull.java", include_str!("../java/LitePull.java")),
+];
+
+/// Which parts of the driver a version has the classes for.
+fn parts(version: &str) -> usize {
+    match version {
+        "3.2.6" => 1,
+        "4.2.0" => 2,
+        _ => 3,
+    }
+}
+
+fn compile(version: &str, jars: &Path, classes: &Path) {
+    fs::create_dir_all(classes).unwrap();
+    let mut javac = Command::new("javac");
+    javac.args(["-nowarn", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(classes);
+    for (name, text) in &SOURCES[..parts(version)] {
+        let text = if version.starts_with('3') {
+            text.replace("org.apache.rocketmq", "com.alibaba.rocketmq")
+        } else {
+            (*text).to_owned()
+        };
+        let path = classes.join(name);
+        fs::write(&path, text).unwrap();
+        javac.arg(path);
+    }
+    run(&mut javac);
+}
+
+/// A Go client of one version; `None` where there is no Go.
+pub fn go_client(version: &str) -> Option<Client> {
+    if !has("go") {
+        skip("no go");
+        return None;
+    }
+    let source = include_str!("../go/main.go");
+    let hash = source.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
+    let module = directory("go").join(version);
+    once(&directory("go").join(format!("{version}-{hash:x}.built")), || {
+        fs::create_dir_all(&module).unwrap();
+        let require = format!("module driver\n\ngo 1.21\n\nrequire github.com/apache/rocketmq-client-go/v2 {version}\n");
+        fs::write(module.join("go.mod"), require).unwrap();
+        fs::write(module.join("main.go"), source).unwrap();
+        run(Command::new("go").args(["mod", "tidy"]).current_dir(&module));
+        run(Command::new("go").args(["build", "-o", "driver", "."]).current_dir(&module));
+    });
+    let mut command = Command::new(module.join("driver"));
+    command.env("ROCKETMQ_GO_LOG_LEVEL", "error");
+    Some(Client::spawn(format!("go-{version}"), &mut command))
+}

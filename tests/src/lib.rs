@@ -1,0 +1,52 @@
+//! Real processes and real clients: what the tests in `tests/` are written with.
+
+mod clients;
+mod server;
+
+pub use clients::{Client, GO_VERSIONS, JAVA_VERSIONS, go_client, java_client};
+pub use server::{Server, Setup};
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up; far more than it takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The workspace's `target`, for what is downloaded or built once.
+pub fn target() -> PathBuf {
+    root().join("target")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Waits until `ready` gives a value.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Says that a test can't run here; where everything has to run, that is a failure.
+///
+/// # Panics
+/// With `CI=true`.
+pub fn skip(why: &str) {
+    println!("SKIPPED {why}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped: {why}");
+}
+
+/// Whether a program can be run.
+pub fn has(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|directory| directory.join(program).is_file())
+}

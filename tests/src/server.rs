@@ -1,0 +1,140 @@
+//! A name server and a broker of this project, as processes.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::{target, wait_for};
+
+/// How a system is started.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Settings of the broker, as lines of its configuration file.
+    pub broker: String,
+}
+
+/// `ferrocket server` on free ports, with a directory of its own. Stopped and removed when dropped.
+pub struct Server {
+    pub directory: TempDir,
+    pub namesrv_port: u16,
+    pub broker_port: u16,
+    setup: Setup,
+    child: Option<Child>,
+}
+
+/// The binary under test: `FERROCKET_BIN`, else the release build, else the debug build.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("FERROCKET_BIN") {
+        return path.into();
+    }
+    let built = ["release", "debug"].map(|profile| target().join(profile).join("ferrocket"));
+    let found = built.iter().find(|path| path.exists()).cloned();
+    found.unwrap_or_else(|| panic!("no binary to test: cargo build --release -p ferrocket makes it"))
+}
+
+impl Server {
+    pub fn start(setup: Setup) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (namesrv_port, broker_port) = (free_port(), free_broker_port());
+        let mut server = Self { directory, namesrv_port, broker_port, setup, child: None };
+        server.launch();
+        server
+    }
+
+    /// The name server's address, for clients.
+    pub fn name_server(&self) -> String {
+        format!("127.0.0.1:{}", self.namesrv_port)
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn launch(&mut self) {
+        let config = self.directory.path().join("broker.conf");
+        fs::write(&config, &self.setup.broker).unwrap();
+        let log = self.directory.path().join("log");
+        let out = File::options().create(true).append(true).open(&log).unwrap();
+        let before = boots(&log);
+        let child = Command::new(binary())
+            .args(["server", "--data"])
+            .arg(self.data())
+            .args(["--namesrv-port", &self.namesrv_port.to_string(), "--broker-port", &self.broker_port.to_string()])
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        wait_for("the server to be ready", || {
+            let ended = self.child.as_mut().and_then(|c| c.try_wait().unwrap());
+            assert!(ended.is_none(), "the server ended: {}", fs::read_to_string(&log).unwrap());
+            (boots(&log) > before && TcpStream::connect(("127.0.0.1", self.broker_port)).is_ok()).then_some(())
+        });
+    }
+
+    /// The id of the server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// Stops the server in good order.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = wait_for("the server to stop", || child.try_wait().unwrap());
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Kills the server as a crash would.
+    pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts it again on the same data and ports.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
+        self.launch();
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+fn boots(log: &Path) -> usize {
+    fs::read_to_string(log).unwrap_or_default().matches("is ready after").count()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.lines().rev().take(40).collect::<Vec<_>>();
+            eprintln!("the server's last words:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+/// A port that is free at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A port that is free together with the VIP port below it and the HA port above it.
+pub fn free_broker_port() -> u16 {
+    wait_for("free ports", || {
+        let port = free_port();
+        let neighbours = [port.checked_sub(2)?, port.checked_add(1)?];
+        neighbours.iter().all(|p| TcpListener::bind(("0.0.0.0", *p)).is_ok()).then_some(port)
+    })
+}
