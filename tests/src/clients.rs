@@ -101,7 +101,11 @@ pub fn java_client(version: &str) -> Option<Client> {
     once(&directory("java").join(format!("{version}-{source_hash:x}.classes")), || compile(version, &jars, &classes));
     let path = format!("{}/*:{}", jars.display(), classes.display());
     let mut command = Command::new("java");
-    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens", "java.base/java.lang=ALL-UNNAMED"]);
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    // What clients of Java 8's days take for granted.
+    for package in ["java.lang", "java.nio", "sun.nio.ch", "java.util"] {
+        command.arg("--add-opens").arg(format!("java.base/{package}=ALL-UNNAMED"));
+    }
     command.args(["-Drocketmq.client.logUseSlf4j=true", "-cp", &path, "driver.Driver"]);
     Some(Client::spawn(format!("java-{version}"), &mut command))
 }
