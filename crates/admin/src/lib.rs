@@ -7,7 +7,7 @@
 //! ferrocket admin topicList -n 127.0.0.1:9876
 //! ```
 
-
+pub mod commands;
 pub mod ops;
 
-
+pub use commands::{command, run};

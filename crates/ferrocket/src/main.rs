@@ -34,6 +34,12 @@ enum Command {
     Broker(ProcessOptions),
     /// Stop the name servers or brokers that run on this machine (mqshutdown).
     Shutdown(shutdown::Options),
+    /// Look after a system: mqadmin's commands (`ferrocket admin help` lists them).
+    #[command(disable_help_flag = true)]
+    Admin {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Print completions for a shell, to be put where the shell looks for them.
     Completions { shell: clap_complete::Shell },
 }
@@ -60,12 +66,18 @@ struct ProcessOptions {
 }
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    // mqadmin's commands have options of their own, in Java's style.
+    if arguments.nth(1).is_some_and(|a| a == "admin") {
+        return admin(arguments.collect());
+    }
     let cli = Cli::parse();
     let code = match cli.command {
         Command::Server(options) => server::run(&options),
         Command::Namesrv(options) => namesrv_process::run(&options),
         Command::Broker(options) => broker_process::run(&options),
         Command::Shutdown(options) => Ok(shutdown::run(&options)),
+        Command::Admin { arguments } => return admin(arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ferrocket", &mut std::io::stdout());
             Ok(0)
@@ -76,6 +88,16 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("ferrocket: {error:#}");
             ExitCode::from(error.downcast_ref::<boot::Exit>().map_or(1, |exit| exit.code as u8))
+        }
+    }
+}
+
+fn admin(arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    match boot::runtime() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(admin::run(arguments)) as u8),
+        Err(error) => {
+            eprintln!("ferrocket: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -132,11 +132,7 @@ fn plain_body(record: &Record<'_>) -> (Vec<u8>, Option<&'static str>) {
         _ => {
             let mut plain = Vec::new();
             let read = flate2::read::ZlibDecoder::new(record.body).take(MAX_BODY + 1).read_to_end(&mut plain);
-            if read.is_ok() && plain.len() as u64 <= MAX_BODY {
-                (plain, None)
-            } else {
-                (record.body.to_vec(), Some("ZLIB"))
-            }
+            if read.is_ok() && plain.len() as u64 <= MAX_BODY { (plain, None) } else { (record.body.to_vec(), Some("ZLIB")) }
         }
     }
 }
@@ -237,18 +233,33 @@ pub struct Pulled {
     pub messages: Vec<Message>,
 }
 
-/// Pulls up to `count` messages from `offset` on. `expression` is `*` or tags joined by `||`.
-pub async fn pull(access: &Access, at: &QueueAt, expression: &str, offset: i64, count: i32) -> Result<Pulled, Error> {
+/// What to pull: for which group, which tags (`*` or tags joined by `||`), from where on, how many at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull<'a> {
+    pub group: &'a str,
+    pub expression: &'a str,
+    pub offset: i64,
+    pub count: i32,
+}
+
+impl Default for Pull<'_> {
+    fn default() -> Self {
+        Self { group: names::TOOLS_CONSUMER_GROUP, expression: "*", offset: 0, count: MAX_PULL }
+    }
+}
+
+/// Pulls messages of one queue; never waits for new ones and moves no offset.
+pub async fn pull(access: &Access, at: &QueueAt, pull: Pull<'_>) -> Result<Pulled, Error> {
     let request = PullMessage {
-        consumer_group: names::TOOLS_CONSUMER_GROUP,
+        consumer_group: pull.group,
         topic: &at.queue.topic,
         queue_id: at.queue.queue_id,
-        queue_offset: offset,
-        max_msg_nums: count.clamp(1, MAX_PULL),
+        queue_offset: pull.offset,
+        max_msg_nums: pull.count.clamp(1, MAX_PULL),
         sys_flag: sys_flag::pull::SUBSCRIPTION,
         commit_offset: 0,
         suspend_timeout_millis: SUSPEND_MS,
-        subscription: Some(expression),
+        subscription: Some(pull.expression),
         sub_version: 0,
         expression_type: Some("TAG"),
         max_msg_bytes: None,
@@ -270,7 +281,7 @@ pub async fn pull(access: &Access, at: &QueueAt, expression: &str, offset: i64, 
             message.broker_name = Some(at.queue.broker_name.clone());
             message.set_property("MIN_OFFSET", reply.min_offset.to_string());
             message.set_property("MAX_OFFSET", reply.max_offset.to_string());
-            if has_tag(expression, message.property(properties::TAGS)) {
+            if has_tag(pull.expression, message.property(properties::TAGS)) {
                 messages.push(message);
             }
         }
@@ -339,7 +350,7 @@ pub async fn send(access: &Access, draft: &Draft<'_>) -> Result<Sent, Error> {
     let now = net::now_ms();
     let Some(at) = queues.get(now.unsigned_abs() as usize % queues.len().max(1)) else {
         let expected = format!("a queue of topic {}, whose {count} queues there count from 0", draft.topic);
-        return Err(Error::Value { option: "--qid", value: draft.queue_id.unwrap_or_default().to_string(), expected });
+        return Err(Error::Value { option: "qid", value: draft.queue_id.unwrap_or_default().to_string(), expected });
     };
     send_to(access, draft, at, now).await
 }

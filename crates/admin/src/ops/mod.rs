@@ -43,7 +43,9 @@ pub enum Error {
          `ferrocket admin updateTopic -c <cluster> -t {topic}`, or check that -n names the right name server"
     )]
     NoRoute { topic: String },
-    #[error("consumer group {group} is not known: it has no retry topic yet. One appears when the group's first consumer connects")]
+    #[error(
+        "consumer group {group} is not known: it has no retry topic yet. One appears when the group's first consumer connects"
+    )]
     NoGroup { group: String },
     #[error("no cluster is called {cluster}; the name server knows {}", some(.known))]
     NoCluster { cluster: String, known: Vec<String> },
@@ -62,9 +64,9 @@ pub enum Error {
          send prints is the message's unique key"
     )]
     NoMessage { id: String, reason: String },
-    #[error("{option} {value:?} is not {expected}")]
+    #[error("--{option} {value:?} is not {expected}")]
     Value { option: &'static str, value: String, expected: String },
-    #[error("{0}")]
+    #[error("{}", explained(.0))]
     Refused(#[from] ClientError),
     #[error("{address} answered with a record that can't be read: {reason}")]
     Record { address: String, reason: protocol::record::RecordError },
@@ -92,6 +94,16 @@ impl Error {
             Error::Refused(ClientError::Refused { remark, .. }) => remark.clone(),
             other => other.to_string(),
         }
+    }
+}
+
+/// The error, and what to look at where nobody answers at a broker's address.
+fn explained(error: &ClientError) -> String {
+    match error {
+        ClientError::Connect { .. } | ClientError::Timeout { .. } => {
+            format!("{error}. Check that a broker runs there, and that its brokerIP1 is an address that this machine can reach")
+        }
+        answered => answered.to_string(),
     }
 }
 

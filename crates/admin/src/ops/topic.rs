@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::bodies::{GroupList, TopicConfig, TopicRouteData, TopicStats};
+use protocol::bodies::{ClusterInfo, GroupList, TopicConfig, TopicRouteData, TopicStats};
 use protocol::names;
 use protocol::requests::{CreateTopic, DeleteTopicInBroker, GetTopicStats, QueryTopicConsumeByWho};
 
@@ -33,7 +33,7 @@ fn attribute_changes(attributes: &BTreeMap<String, String>) -> String {
 
 /// Reads `+name=value,-name`: what to set and what to remove.
 pub fn parse_attributes(text: &str) -> Result<BTreeMap<String, String>, Error> {
-    let wrong = |expected: &str| Error::Value { option: "--attributes", value: text.to_owned(), expected: expected.to_owned() };
+    let wrong = |expected: &str| Error::Value { option: "attributes", value: text.to_owned(), expected: expected.to_owned() };
     let mut attributes = BTreeMap::new();
     for change in text.split(',').filter(|c| !c.is_empty()) {
         let (name, value) = match change.split_once('=') {
@@ -46,6 +46,38 @@ pub fn parse_attributes(text: &str) -> Result<BTreeMap<String, String>, Error> {
         }
     }
     Ok(attributes)
+}
+
+/// Says on the name servers that the topic's queues on the broker at `address` are ordered, beside what is said of
+/// other brokers. Gives the broker's part, `name:queues`.
+pub async fn put_broker_order(access: &Access, topic: &TopicConfig, address: &str) -> Result<String, Error> {
+    let info = namesrv::cluster_info(access).await?;
+    let holder = info.broker_addr_table.values().find(|b| b.broker_addrs.values().any(|a| a == address));
+    let Some(broker) = holder else {
+        let known = info.broker_addr_table.values().flat_map(|b| b.broker_addrs.values().cloned()).collect();
+        return Err(Error::NoAddress { address: address.to_owned(), known });
+    };
+    let old = namesrv::get_kv(access, names::ORDER_TOPIC_CONFIG, &topic.topic_name).await?.unwrap_or_default();
+    let part = format!("{}:{}", broker.broker_name, topic.write_queue_nums);
+    namesrv::put_order_conf(access, &topic.topic_name, &with_part(&old, &part)).await?;
+    Ok(part)
+}
+
+/// Says on the name servers that the topic's queues on all brokers of the cluster are ordered. Gives what was said.
+pub async fn put_cluster_order(access: &Access, topic: &TopicConfig, info: &ClusterInfo, cluster: &str) -> Result<String, Error> {
+    let brokers = super::brokers_of(info, cluster)?;
+    let parts: Vec<String> = brokers.iter().map(|b| format!("{}:{}", b.broker_name, topic.write_queue_nums)).collect();
+    let conf = parts.join(";");
+    namesrv::put_order_conf(access, &topic.topic_name, &conf).await?;
+    Ok(conf)
+}
+
+/// The order settings with one broker's part in place of its old one.
+fn with_part(conf: &str, part: &str) -> String {
+    let name = |part: &str| part.split(':').next().unwrap_or_default().to_owned();
+    let mut parts: BTreeMap<String, &str> = conf.split(';').filter(|p| !p.is_empty()).map(|p| (name(p), p)).collect();
+    parts.insert(name(part), part);
+    parts.into_values().collect::<Vec<_>>().join(";")
 }
 
 /// Deletes a topic on a broker; one that is not there is no error.
@@ -86,6 +118,12 @@ pub async fn consumer_groups(access: &Access, route: &TopicRouteData, topic: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_brokers_order_leaves_the_others() {
+        assert_eq!(with_part("", "a:8"), "a:8");
+        assert_eq!(with_part("b:4;a:4", "a:8"), "a:8;b:4");
+    }
 
     #[test]
     fn attributes_are_changes() {

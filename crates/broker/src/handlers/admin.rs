@@ -28,7 +28,7 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
     let config = broker.config();
     let counters = &broker.stats.counters;
     let (written, persisted) = broker.store.written_and_persisted();
-    let rates = |rate| broker.stats.rates(rate).map(|r| r.to_string()).join(" ");
+    let rates = |rate| broker.stats.rates(rate).map(|r| format!("{r:?}")).join(" ");
     put("brokerActive", "true".into());
     put("brokerVersion", version::CURRENT.to_string());
     put("brokerVersionDesc", version::name(version::CURRENT));
@@ -110,7 +110,7 @@ pub fn get_broker_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-/// Changes settings of the running broker, all or none, and writes them to its configuration file.
+/// Changes settings of the running broker, all or none. They last until it stops: its file is the user's.
 pub fn update_broker_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
     let entries = properties::parse(call.body)
         .map_err(|e| Refusal::new(codes::SYSTEM_ERROR, format!("the settings can't be read: {e}")))?;

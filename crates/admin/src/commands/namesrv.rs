@@ -1,0 +1,204 @@
+//! updateKvConfig, deleteKvConfig, wipeWritePerm, addWritePerm, getNamesrvConfig, updateNamesrvConfig.
+
+use std::collections::BTreeMap;
+
+use super::table::{Call, Row, Target, required, required_text, settle};
+use crate::ops::{Error, namesrv};
+
+pub static UPDATE_KV_CONFIG: Row = Row {
+    name: "updateKvConfig",
+    about: "Create or update KV config.",
+    details: "\
+The value is set on every name server of -n.
+
+Example:
+  ferrocket admin updateKvConfig -s ORDER_TOPIC_CONFIG -k Orders -v 'broker-a:8'",
+    options: &[
+        required('s', "namespace", "set the namespace"),
+        required('k', "key", "set the key name"),
+        required_text('v', "value", "set the key value"),
+    ],
+    target: Target::Free,
+    json: false,
+    run: |call| Box::pin(update_kv_config(call)),
+};
+
+async fn update_kv_config(call: Call) -> Result<(), Error> {
+    let (namespace, key) = (call.required("namespace")?, call.required("key")?);
+    namesrv::put_kv(&call.access, namespace, key, call.required("value")?).await?;
+    call.print("create or update kv config to namespace success.\n")
+}
+
+pub static DELETE_KV_CONFIG: Row = Row {
+    name: "deleteKvConfig",
+    about: "Delete KV config.",
+    details: "\
+The key is removed from every name server of -n; one that is not there is no error.
+
+Example:
+  ferrocket admin deleteKvConfig -s ORDER_TOPIC_CONFIG -k Orders",
+    options: &[required('s', "namespace", "set the namespace"), required('k', "key", "set the key name")],
+    target: Target::Free,
+    json: false,
+    run: |call| Box::pin(delete_kv_config(call)),
+};
+
+async fn delete_kv_config(call: Call) -> Result<(), Error> {
+    namesrv::delete_kv(&call.access, call.required("namespace")?, call.required("key")?).await?;
+    call.print("delete kv config from namespace success.\n")
+}
+
+pub static WIPE_WRITE_PERM: Row = Row {
+    name: "wipeWritePerm",
+    about: "Wipe write perm of broker in all name server you defined in the -n param.",
+    details: "\
+Producers stop sending to the broker within 30 s, consumers go on: the way to take a broker out of service. The number
+is that of the broker's topics. addWritePerm undoes it.
+
+Example:
+  ferrocket admin wipeWritePerm -b broker-a",
+    options: &[required('b', "brokerName", "broker name")],
+    target: Target::Free,
+    json: false,
+    run: |call| Box::pin(change_write_perm(call, Change::Wipe)),
+};
+
+pub static ADD_WRITE_PERM: Row = Row {
+    name: "addWritePerm",
+    about: "Add write perm of broker in all name server you defined in the -n param.",
+    details: "\
+Undoes wipeWritePerm. The number is that of the broker's topics.
+
+Example:
+  ferrocket admin addWritePerm -b broker-a",
+    options: &[required('b', "brokerName", "broker name")],
+    target: Target::Free,
+    json: false,
+    run: |call| Box::pin(change_write_perm(call, Change::Add)),
+};
+
+#[derive(Clone, Copy)]
+enum Change {
+    Wipe,
+    Add,
+}
+
+async fn change_write_perm(call: Call, change: Change) -> Result<(), Error> {
+    let broker = call.required("brokerName")?;
+    let mut failures = Vec::new();
+    for server in &call.access.namesrvs {
+        let changed = match change {
+            Change::Wipe => namesrv::wipe_write_perm(&call.access, server, broker).await,
+            Change::Add => namesrv::add_write_perm(&call.access, server, broker).await,
+        };
+        let outcome = match changed {
+            Ok(topics) => format!("OK, {topics}"),
+            Err(error) => {
+                failures.push(error);
+                "Failed".to_owned()
+            }
+        };
+        call.print(&perm_changed(change, broker, server, &outcome))?;
+    }
+    settle(failures)
+}
+
+fn perm_changed(change: Change, broker: &str, server: &str, outcome: &str) -> String {
+    let verb = match change {
+        Change::Wipe => "wipe",
+        Change::Add => "add",
+    };
+    format!("{verb} write perm of broker[{broker}] in name server[{server}] {outcome}\n")
+}
+
+pub static GET_NAMESRV_CONFIG: Row = Row {
+    name: "getNamesrvConfig",
+    about: "Get configs of name server.",
+    details: "\
+Every name server of -n is asked.
+
+Example:
+  ferrocket admin getNamesrvConfig -n '10.0.0.1:9876;10.0.0.2:9876'",
+    options: &[],
+    target: Target::Free,
+    json: true,
+    run: |call| Box::pin(get_namesrv_config(call)),
+};
+
+async fn get_namesrv_config(call: Call) -> Result<(), Error> {
+    let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
+    for server in &call.access.namesrvs {
+        match namesrv::config(&call.access, server).await {
+            Ok(config) if call.json() => {
+                all.insert(server, config.into_iter().collect::<BTreeMap<_, _>>());
+            }
+            Ok(config) => call.print(&format!("============{server}============\n{}", config_rows(&config)))?,
+            Err(error) => failures.push(error),
+        }
+    }
+    if call.json() {
+        call.print_json(&all)?;
+    }
+    settle(failures)
+}
+
+/// A line a key, as for name servers so for brokers.
+pub fn config_rows(config: &[(String, String)]) -> String {
+    config.iter().map(|(key, value)| format!("{key:<50}=  {value}\n")).collect()
+}
+
+pub static UPDATE_NAMESRV_CONFIG: Row = Row {
+    name: "updateNamesrvConfig",
+    about: "Update configs of name server.",
+    details: "\
+The key is changed on every name server of -n.
+
+Example:
+  ferrocket admin updateNamesrvConfig -k orderMessageEnable -v true",
+    options: &[required('k', "key", "config key"), required_text('v', "value", "config value")],
+    target: Target::Free,
+    json: false,
+    run: |call| Box::pin(update_namesrv_config(call)),
+};
+
+async fn update_namesrv_config(call: Call) -> Result<(), Error> {
+    let (key, value) = (call.required("key")?, call.required("value")?);
+    for server in &call.access.namesrvs {
+        namesrv::update_config(&call.access, server, key, value).await?;
+    }
+    let servers = if call.has_namesrv() { format!("[{}]", call.access.namesrvs.join(", ")) } else { String::new() };
+    call.print(&config_updated(&servers, key, value))
+}
+
+fn config_updated(servers: &str, key: &str, value: &str) -> String {
+    format!("update name server config success!{servers}\n{key} : {value}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::columns::golden;
+
+    #[test]
+    fn configurations_look_as_in_java_but_sorted() {
+        let recorded = golden::stdout("getNamesrvConfig");
+        let mut config: Vec<(String, String)> = recorded
+            .lines()
+            .filter_map(|line| line.split_once("=  "))
+            .map(|(key, value)| (key.trim_end().to_owned(), value.to_owned()))
+            .collect();
+        config.sort();
+        assert_eq!(config.len(), 40);
+        let printed = format!("============127.0.0.1:19876============\n{}", config_rows(&config));
+        assert_eq!(golden::sorted(&printed), golden::sorted(&recorded));
+    }
+
+    #[test]
+    fn changes_are_told_as_in_java() {
+        let server = "127.0.0.1:19876";
+        assert_eq!(perm_changed(Change::Wipe, "broker-a", server, "OK, 20"), golden::stdout("wipeWritePerm"));
+        assert_eq!(perm_changed(Change::Add, "broker-a", server, "OK, 20"), golden::stdout("addWritePerm"));
+        let updated = config_updated("[127.0.0.1:19876]", "orderMessageEnable", "true");
+        assert_eq!(updated, golden::stdout("updateNamesrvConfig"));
+    }
+}
