@@ -120,12 +120,12 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
         if is_head {
             open.push((indent, number));
         }
-        if head == "}" && open.last().is_some_and(|(i, _)| *i == indent) {
-            if let Some((_, start)) = open.pop() {
-                let length = number - start + 1;
-                if length > MAX_FUNCTION_LINES {
-                    found.push((start + 1, length));
-                }
+        if head == "}"
+            && let Some((_, start)) = open.pop_if(|(i, _)| *i == indent)
+        {
+            let length = number - start + 1;
+            if length > MAX_FUNCTION_LINES {
+                found.push((start + 1, length));
             }
         }
     }

@@ -2,6 +2,8 @@
 //! NettyServerConfig and NettyClientConfig.
 
 mod inert;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -69,6 +71,8 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 const PORTS: std::ops::RangeInclusive<i32> = 1..=65535;
+/// The VIP port is this far below `listenPort`.
+const VIP_PORT_BELOW: i32 = 2;
 
 stdx::config! {
     /// A broker's settings.
@@ -195,7 +199,8 @@ stdx::config! {
     Restart enable_controller_mode: bool = "enableControllerMode", false;
 }
 
-/// Why settings do not fit together, with Java's exit code where it has one.
+/// Why settings do not fit together, with the code that Java's broker exits with: -3 for brokerId and namesrvAddr, -4
+/// for modes, -1 for what it finds when it starts to listen.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{message}")]
 pub struct Misfit {
@@ -206,19 +211,9 @@ pub struct Misfit {
 impl BrokerConfig {
     /// Fills in what follows from other settings, and refuses what does not fit together. Returns notes for the user.
     pub fn resolve(&mut self, user_home: &Path, host_name: &str, address: &str) -> Result<Vec<String>, Misfit> {
-        let mut notes = Vec::new();
         self.check_modes()?;
-        if self.broker_role == BrokerRole::Slave && self.broker_id <= 0 {
-            return Err(Misfit { exit_code: -3, message: "Slave's brokerId must be > 0".into() });
-        }
-        if self.broker_role != BrokerRole::Slave && self.broker_id != 0 {
-            notes.push(format!(
-                "brokerId={} is ignored: a broker with brokerRole={} has brokerId 0",
-                self.broker_id,
-                self.broker_role.text()
-            ));
-            self.broker_id = 0;
-        }
+        let mut notes = self.unprotected();
+        notes.extend(self.settle_broker_id()?);
         let mut derive = |field: &mut String, key: &'static str, value: String| {
             if field.is_empty() {
                 *field = value;
@@ -231,31 +226,76 @@ impl BrokerConfig {
         derive(&mut self.store_path_root_dir, "storePathRootDir", user_home.join("store").display().to_string());
         let commit_log = Path::new(&self.store_path_root_dir).join("commitlog").display().to_string();
         derive(&mut self.store_path_commit_log, "storePathCommitLog", commit_log);
-        if self.ha_listen_port == 0 {
-            self.ha_listen_port = self.listen_port + 1;
-        }
         if self.store_path_commit_log.contains(',') {
-            return Err(Misfit {
-                exit_code: -1,
-                message: "storePathCommitLog: several directories are not supported yet".into(),
-            });
+            let message = "storePathCommitLog: several directories are not supported yet; name one";
+            return Err(Misfit { exit_code: -1, message: message.into() });
         }
-        let entry = store::queue::ENTRY_LENGTH as i64;
-        self.mapped_file_size_consume_queue = (self.mapped_file_size_consume_queue + entry - 1) / entry * entry;
+        self.settle_ports()?;
+        notes.extend(self.settle_queue_file_size());
         let (addresses, said) = name_servers(&self.namesrv_addr)?;
         self.namesrv_addr = addresses.join(";");
         notes.extend(said);
         Ok(notes)
     }
 
+    fn settle_broker_id(&mut self) -> Result<Option<String>, Misfit> {
+        if self.broker_role == BrokerRole::Slave {
+            let message = "Slave's brokerId must be > 0".into();
+            return if self.broker_id > 0 { Ok(None) } else { Err(Misfit { exit_code: -3, message }) };
+        }
+        if self.broker_id == 0 {
+            return Ok(None);
+        }
+        let (id, role) = (self.broker_id, self.broker_role.text());
+        self.broker_id = 0;
+        self.extra.sources.insert("brokerId", Source::Derived);
+        Ok(Some(format!("brokerId={id} is ignored: a broker with brokerRole={role} has brokerId 0")))
+    }
+
+    fn settle_ports(&mut self) -> Result<(), Misfit> {
+        if self.ha_listen_port == 0 {
+            self.ha_listen_port = self.listen_port + 1;
+            self.extra.sources.insert("haListenPort", Source::Derived);
+        }
+        let vip = self.listen_port - VIP_PORT_BELOW;
+        for (port, what) in [(vip, "the VIP port, two below it,"), (self.ha_listen_port, "haListenPort, one above it,")] {
+            if !PORTS.contains(&port) {
+                let message = format!("listenPort={}: {what} would be {port}; choose one between 3 and 65534", self.listen_port);
+                return Err(Misfit { exit_code: -1, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Queue files hold whole entries.
+    fn settle_queue_file_size(&mut self) -> Option<String> {
+        let (size, entry) = (self.mapped_file_size_consume_queue, store::queue::ENTRY_LENGTH as i64);
+        self.mapped_file_size_consume_queue = (size + entry - 1) / entry * entry;
+        let rounded = self.mapped_file_size_consume_queue;
+        (rounded != size)
+            .then(|| format!("mappedFileSizeConsumeQueue={size} is rounded up to {rounded}, whole entries of {entry} bytes"))
+    }
+
+    /// Settings that ask for protection which is not there: whoever made them has to know.
+    fn unprotected(&self) -> Vec<String> {
+        let wanted = |key: &str| self.extra.inert.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        ["aclEnable", "authenticationEnabled", "authorizationEnabled"]
+            .into_iter()
+            .filter(|key| wanted(key))
+            .map(|key| format!("{key}=true: access control is not supported yet: whoever reaches this broker may do all"))
+            .collect()
+    }
+
     fn check_modes(&self) -> Result<(), Misfit> {
         let message = match (self.enable_dleger_commit_log, self.enable_controller_mode) {
             (true, true) => "enableDLegerCommitLog and enableControllerMode exclude each other: set one of them to false",
             (true, false) => {
-                "enableDLegerCommitLog=true: DLedger (Raft) groups are not supported yet; without it this broker would run alone and keep one copy of each message"
+                "enableDLegerCommitLog=true: DLedger (Raft) groups are not supported yet; without it this broker would run \
+                 alone and keep one copy of each message"
             }
             (false, true) => {
-                "enableControllerMode=true: the controller is not supported yet; set it to false and brokerRole to what this broker is"
+                "enableControllerMode=true: the controller is not supported yet; set it to false and brokerRole to what \
+                 this broker is"
             }
             (false, false) => return Ok(()),
         };
@@ -299,7 +339,8 @@ pub fn name_servers(list: &str) -> Result<(Vec<String>, Vec<String>), Misfit> {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => address.to_owned(),
             Some(_) => {
                 let message = format!(
-                    "namesrvAddr: {address:?} is no address; expected host:port, several separated by ;, as in 10.0.0.1:9876;10.0.0.2:9876"
+                    "namesrvAddr: {address:?} is no address; expected host:port, several separated by ;, as in \
+                     10.0.0.1:9876;10.0.0.2:9876"
                 );
                 return Err(Misfit { exit_code: -3, message });
             }
@@ -307,76 +348,4 @@ pub fn name_servers(list: &str) -> Result<(Vec<String>, Vec<String>), Misfit> {
         addresses.push(address);
     }
     Ok((addresses, notes))
-}
-
-#[cfg(test)]
-mod tests {
-    use stdx::properties;
-
-    use super::*;
-
-    fn load(text: &str) -> (BrokerConfig, stdx::config::Report) {
-        let mut config = BrokerConfig::default();
-        let report = config.apply(Path::new("broker.conf"), &properties::parse(text.as_bytes()).unwrap());
-        (config, report)
-    }
-
-    fn resolve(config: &mut BrokerConfig) -> Result<Vec<String>, Misfit> {
-        config.resolve(Path::new("/opt"), "host", "127.0.0.1")
-    }
-
-    /// The files of the deployments that people run, in short.
-    const FILES: [&str; 4] = [
-        "brokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=1\ndeleteWhen=04\nfileReservedTime=48\nbrokerRole=SLAVE\nflushDiskType=ASYNC_FLUSH\n",
-        "namesrvAddr=192.168.0.15:9876;192.168.0.10:9876\n# 多网卡时指定\nbrokerIP1=192.168.0.15\nbrokerClusterName = rootopCluster\nbrokerId = 0\n\
-         storePathRootDir = /home/software/rocketmq/store\nstorePathCommitLog = /home/software/rocketmq/store/commitlog\ndiskMaxUsedSpaceRatio = 90\n\
-         sendMessageThreadPoolNums: 200\nuseReentrantLockWhenPutMessage: true\n",
-        "brokerClusterName = RaftCluster\nbrokerName=RaftNode00\nbrokerIP1=192.168.1.4\nlistenPort=10911\nnamesrvAddr=nameserver-01:9876;nameserver-02:9876\nautoCreateTopicEnable=false\n\
-         enableDLegerCommitLog=true\ndLegerGroup=RaftNode00\ndLegerPeers=n0-broker-01:40911;n1-broker-02:40911\ndLegerSelfId=n0\nsendMessageThreadPoolNums=4\n",
-        "brokerName=broker-a\nbrokerId=0\ndefaultTopicQueueNums=4\nautoCreateSubscriptionGroup=true\nfileReservedTime=120\nmapedFileSizeCommitLog=1073741824\nmapedFileSizeConsumeQueue=50000010\n\
-         destroyMapedFileIntervalForcibly=120000\nredeleteHangedFileInterval=120000\ndiskMaxUsedSpaceRatio=88\nmaxMessageSize=65536\nflushCommitLogLeastPages=4\nflushConsumeQueueLeastPages=2\n\
-         flushCommitLogThoroughInterval=10000\nflushConsumeQueueThoroughInterval=60000\ncheckTransactionMessageEnable=false\npullMessageThreadPoolNums=128\nbrokerRole=SYNC_MASTER\nflushDiskType=ASYNC_FLUSH\n",
-    ];
-
-    #[test]
-    fn the_files_of_running_deployments_are_taken_without_a_word_against_them() {
-        for text in FILES {
-            let (_, report) = load(text);
-            assert_eq!((report.errors, report.warnings), (vec![], vec![]), "{text}");
-        }
-        let (mut old, _) = load(FILES[3]);
-        resolve(&mut old).unwrap();
-        assert_eq!(old.mapped_file_size_consume_queue, 50_000_020);
-        assert_eq!((old.max_message_size, old.broker_role), (65536, BrokerRole::SyncMaster));
-        let (mut raft, _) = load(FILES[2]);
-        assert!(resolve(&mut raft).unwrap_err().message.contains("not supported yet"));
-    }
-
-    #[test]
-    fn what_does_not_fit_together_is_refused() {
-        let (mut slave, _) = load("brokerRole=SLAVE");
-        assert_eq!(resolve(&mut slave), Err(Misfit { exit_code: -3, message: "Slave's brokerId must be > 0".into() }));
-        let (mut master, _) = load("brokerId=3");
-        assert!(resolve(&mut master).unwrap()[0].contains("brokerId=3 is ignored"));
-        let (mut bad, _) = load("namesrvAddr=a:9876;b:x");
-        assert_eq!(resolve(&mut bad).unwrap_err().exit_code, -3);
-        let (_, report) = load("listenPort=abc\nflushDiskType=SYNC");
-        assert_eq!(
-            report.errors,
-            [
-                "broker.conf:1: listenPort=abc: expected an integer in 1..=65535".replace(" in 1..=65535", ""),
-                "broker.conf:2: flushDiskType=SYNC: expected ASYNC_FLUSH or SYNC_FLUSH".into(),
-            ]
-        );
-    }
-
-    #[test]
-    fn what_is_not_set_follows_from_the_rest() {
-        let (mut config, _) = load("namesrvAddr=a;b:1\nlistenPort=20911");
-        let notes = resolve(&mut config).unwrap();
-        assert_eq!(notes, ["name server a has no port: 9876 is taken"]);
-        assert_eq!(config.name_servers(), ["a:9876", "b:1"]);
-        assert_eq!((config.ha_listen_port, config.store_path_commit_log.as_str()), (20912, "/opt/store/commitlog"));
-        assert_eq!((config.broker_name.as_str(), config.broker_ip2.as_str()), ("host", "127.0.0.1"));
-    }
 }

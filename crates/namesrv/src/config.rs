@@ -69,3 +69,47 @@ impl NamesrvConfig {
         self.pairs().into_iter().map(|(key, value, _)| format!("{key}={value}\n")).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stdx::properties;
+
+    use super::*;
+
+    fn load(text: &str) -> (NamesrvConfig, stdx::config::Report) {
+        let mut config = NamesrvConfig::default();
+        let report = config.apply(Path::new("namesrv.conf"), &properties::parse(text.as_bytes()).unwrap());
+        (config, report)
+    }
+
+    #[test]
+    fn paths_follow_from_the_users_home() {
+        let (mut config, _) = load("kvConfigPath=/data/kv.json");
+        config.resolve(Path::new("/opt"));
+        assert_eq!(config.kv_config_path, "/data/kv.json");
+        assert_eq!(config.config_store_path, "/opt/namesrv/namesrv.properties");
+        assert_eq!(config.extra.sources.get("configStorePath"), Some(&Source::Derived));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let (config, report) = load("listenPort=9877\nserverWorkerThreads=16\nenableControllerInNamesrv=true\nlistenPrt=1");
+        assert_eq!((config.listen_port, report.errors), (9877, vec![]));
+        assert_eq!(report.warnings, ["namesrv.conf:4: unknown key \"listenPrt\", did you mean \"listenPort\"?"]);
+        assert_eq!(report.without_effect.len(), 2);
+        assert!(report.without_effect[1].contains("the controller is not supported yet"), "{:?}", report.without_effect);
+    }
+
+    #[test]
+    fn every_key_stands_in_one_place_with_a_default_that_could_be_set() {
+        let mut keys: Vec<&str> = NamesrvConfig::rows().iter().map(|row| row.key).collect();
+        keys.extend(inert::INERT.iter().flat_map(|group| group.keys).map(|inert| inert.key));
+        keys.sort_unstable();
+        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{keys:?}");
+        let mut config = NamesrvConfig::default();
+        for (key, value, _) in NamesrvConfig::default().pairs() {
+            config.set_from(key, &value, Source::Runtime).unwrap();
+        }
+        assert_eq!(config.text(), NamesrvConfig::default().text());
+    }
+}

@@ -25,7 +25,7 @@ pub struct KvConfig {
 
 impl KvConfig {
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        let loaded = stdx::atomic_file::read_with_backup(&path, |bytes| fastjson::from_slice::<File>(bytes))?;
+        let loaded = stdx::atomic_file::read_with_backup(&path, fastjson::from_slice::<File>)?;
         if let Some(damage) = loaded.as_ref().and_then(|l| l.damage.as_ref()) {
             tracing::warn!("{} can't be used ({damage}); its .bak is read instead", path.display());
         }

@@ -85,8 +85,13 @@ impl Dialect {
     }
 
     fn close<W: ?Sized + io::Write>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
+        // An empty object has an empty line in it, an empty array has none.
+        if self.empty && bracket == b"}" {
+            self.line(out)?;
+        }
+        let lines = !self.empty || bracket == b"}";
         self.depth -= 1;
-        if !self.empty {
+        if lines {
             self.line(out)?;
         }
         self.empty = false;
@@ -320,6 +325,8 @@ mod tests {
         assert_eq!(to_vec(&expected), br#"{-1:"b",0:"a:1"}"#);
         assert_eq!(to_vec_standard(&expected), br#"{"-1":"b","0":"a:1"}"#);
         assert_eq!(to_vec_pretty(&expected), b"{\n\t-1:\"b\",\n\t0:\"a:1\"\n}");
+        let empty = BTreeMap::from([("a", serde_json::json!({})), ("b", serde_json::json!([]))]);
+        assert_eq!(to_vec_pretty(&empty), b"{\n\t\"a\":{\n\t\t\n\t},\n\t\"b\":[]\n}");
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl<T: Rows> Table<T> {
 
 /// Reads a file of `config/`, with what was wrong with it in the log.
 pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path) -> io::Result<T> {
-    let Some(loaded) = stdx::atomic_file::read_with_backup(path, |bytes| fastjson::from_slice::<T>(bytes))? else {
+    let Some(loaded) = stdx::atomic_file::read_with_backup(path, fastjson::from_slice::<T>)? else {
         return Ok(T::default());
     };
     if let Some(damage) = &loaded.damage {

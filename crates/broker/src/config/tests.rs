@@ -1,0 +1,280 @@
+use stdx::config::{Effect, Report};
+use stdx::properties;
+
+use super::*;
+
+fn load(text: &str) -> (BrokerConfig, Report) {
+    let mut config = BrokerConfig::default();
+    let report = config.apply(Path::new("broker.conf"), &properties::parse(text.as_bytes()).unwrap());
+    (config, report)
+}
+
+fn resolve(config: &mut BrokerConfig) -> Result<Vec<String>, Misfit> {
+    config.resolve(Path::new("/opt"), "host", "127.0.0.1")
+}
+
+/// Takes a file that must not be criticised.
+fn accepted(text: &str) -> (BrokerConfig, Vec<String>) {
+    let (config, report) = load(text);
+    assert_eq!((report.errors, report.warnings), (vec![], vec![]), "{text}");
+    (config, report.without_effect)
+}
+
+const DOCKER_SLAVE: &str = "brokerClusterName=DefaultCluster
+brokerName=broker-a
+brokerId=1
+deleteWhen=04
+fileReservedTime=48
+brokerRole=SLAVE
+flushDiskType=ASYNC_FLUSH
+";
+
+const TWO_HOSTS: &str = "namesrvAddr=192.168.0.15:9876;192.168.0.10:9876
+
+# 多网卡时指定
+brokerIP1=192.168.0.15
+
+brokerClusterName = rootopCluster
+
+# brokerName相同则表示broker开启master slave
+brokerName = broker-a
+
+# brokerId,0表示master,非0表示slave
+brokerId = 0
+
+deleteWhen = 04
+fileReservedTime = 48
+brokerRole = ASYNC_MASTER
+flushDiskType = ASYNC_FLUSH
+
+# 修改 store 生成目录,否则会在用户家目录创建
+storePathRootDir = /home/software/rocketmq/store
+storePathCommitLog = /home/software/rocketmq/store/commitlog
+diskMaxUsedSpaceRatio = 90
+";
+
+const RAFT: &str = "####################### broker 配置 ###########################
+brokerClusterName = RaftCluster
+brokerName=RaftNode00
+# brokerId=-1
+brokerIP1=192.168.1.4
+listenPort=10911
+namesrvAddr=nameserver-01:9876;nameserver-02:9876
+autoCreateTopicEnable=false
+################# DLeger配置 ##########################
+enableDLegerCommitLog=true
+dLegerGroup=RaftNode00
+dLegerPeers=n0-broker-01:40911;n1-broker-02:40911
+dLegerSelfId=n0
+sendMessageThreadPoolNums=4
+";
+
+const TWO_MASTERS: &str = "brokerClusterName=DefaultCluster
+brokerName=broker-a
+# brokerId=0表示 master节点，非0 slave节点
+brokerId=0
+deleteWhen=04
+fileReservedTime=48
+brokerRole=ASYNC_MASTER
+flushDiskType=ASYNC_FLUSH
+namesrvAddr=192.168.1.161:9876;192.168.1.162:9876
+brokerIP1=192.168.1.161
+";
+
+const OLD: &str = "brokerClusterName=DefaultCluster
+brokerName=broker-a
+brokerId=0
+namesrvAddr=192.168.36.189:9876;192.168.36.54:9876
+defaultTopicQueueNums=4
+autoCreateTopicEnable=true
+autoCreateSubscriptionGroup=true
+listenPort=10911
+deleteWhen=04
+fileReservedTime=120
+mapedFileSizeCommitLog=1073741824
+mapedFileSizeConsumeQueue=50000000
+destroyMapedFileIntervalForcibly=120000
+redeleteHangedFileInterval=120000
+diskMaxUsedSpaceRatio=88
+
+storePathRootDir=/home/rocket/alibaba-rocketmq/data/store
+storePathCommitLog=/home/rocket/alibaba-rocketmq/data/store/commitlog
+maxMessageSize=65536
+flushCommitLogLeastPages=4
+flushConsumeQueueLeastPages=2
+flushCommitLogThoroughInterval=10000
+flushConsumeQueueThoroughInterval=60000
+
+checkTransactionMessageEnable=false
+sendMessageThreadPoolNums=128
+pullMessageThreadPoolNums=128
+
+brokerRole=SYNC_MASTER
+flushDiskType=ASYNC_FLUSH
+";
+
+#[test]
+fn the_files_of_running_deployments_are_taken_without_a_word_against_them() {
+    let (mut slave, _) = accepted(DOCKER_SLAVE);
+    resolve(&mut slave).unwrap();
+    assert_eq!((slave.broker_role, slave.broker_id), (BrokerRole::Slave, 1));
+    assert_eq!(slave.store_path_root_dir, "/opt/store");
+
+    let (mut two, notes) = accepted(&TWO_HOSTS.replace('\n', "\r\n"));
+    assert_eq!(resolve(&mut two), Ok(vec![]));
+    assert_eq!((two.broker_cluster_name.as_str(), two.broker_ip2.as_str()), ("rootopCluster", "192.168.0.15"));
+    assert_eq!(two.store_path_commit_log, "/home/software/rocketmq/store/commitlog");
+    assert_eq!(
+        notes,
+        [
+            "fileReservedTime=48 (line 15: old files are not deleted yet)",
+            "diskMaxUsedSpaceRatio=90 (line 22: old files are not deleted yet)"
+        ]
+    );
+
+    let (mut masters, _) = accepted(TWO_MASTERS);
+    resolve(&mut masters).unwrap();
+    assert_eq!(masters.name_servers(), ["192.168.1.161:9876", "192.168.1.162:9876"]);
+
+    let (mut old, notes) = accepted(OLD);
+    assert_eq!(resolve(&mut old), Ok(vec![]));
+    assert_eq!((old.mapped_file_size_commit_log, old.mapped_file_size_consume_queue), (1_073_741_824, 50_000_000));
+    assert_eq!((old.max_message_size, old.broker_role), (65536, BrokerRole::SyncMaster));
+    assert_eq!(notes.len(), 4, "{notes:?}");
+
+    let (mut raft, _) = accepted(RAFT);
+    assert!(!raft.auto_create_topic_enable);
+    let refused = resolve(&mut raft).unwrap_err();
+    assert!(refused.message.contains("not supported yet"), "{refused}");
+    assert_eq!(raft.get("dLegerPeers").as_deref(), Some("n0-broker-01:40911;n1-broker-02:40911"));
+}
+
+#[test]
+fn other_ways_to_write_are_taken() {
+    let (config, _) = accepted("brokerName: a\nlistenPort 20911\nautoCreateTopicEnable : false\nflushDiskType=SYNC_FLUSH  \n");
+    assert_eq!((config.broker_name.as_str(), config.listen_port, config.auto_create_topic_enable), ("a", 20911, false));
+    assert_eq!(config.flush_disk_type, FlushDiskType::SyncFlush);
+    let (config, notes) =
+        accepted("haSlaveFallbehindMax=1\nsendMessageThreadPoolNums: 200\nuseReentrantLockWhenPutMessage: true");
+    assert_eq!(config.get("haMaxGapNotInSync").as_deref(), Some("1"));
+    assert_eq!(notes.len(), 2, "{notes:?}");
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let exit = |text: &str| resolve(&mut load(text).0).map_err(|misfit| (misfit.exit_code, misfit.message));
+    assert_eq!(exit("brokerRole=SLAVE"), Err((-3, "Slave's brokerId must be > 0".into())));
+    assert_eq!(exit("enableDLegerCommitLog=true\nenableControllerMode=true").unwrap_err().0, -4);
+    for list in ["a:9876;b:x", ":9876", "a:0", "a:70000"] {
+        assert_eq!(exit(&format!("namesrvAddr={list}")).unwrap_err().0, -3, "{list}");
+    }
+    assert_eq!(exit("storePathCommitLog=/a,/b").unwrap_err().0, -1);
+    assert!(exit("listenPort=65535").unwrap_err().1.contains("haListenPort, one above it, would be 65536"));
+    assert!(exit("listenPort=2").unwrap_err().1.contains("would be 0"));
+    let (_, report) = load("listenPort=abc\nflushDiskType=SYNC");
+    assert_eq!(
+        report.errors,
+        [
+            "broker.conf:1: listenPort=abc: expected an integer between 1 and 65535",
+            "broker.conf:2: flushDiskType=SYNC: expected ASYNC_FLUSH or SYNC_FLUSH",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_taken_as_it_stands_is_said() {
+    let notes = |text: &str| resolve(&mut load(text).0).unwrap();
+    assert_eq!(notes("brokerId=3"), ["brokerId=3 is ignored: a broker with brokerRole=ASYNC_MASTER has brokerId 0"]);
+    assert_eq!(notes("namesrvAddr=a"), ["name server a has no port: 9876 is taken"]);
+    assert!(notes("mappedFileSizeConsumeQueue=50000010")[0].ends_with("rounded up to 50000020, whole entries of 20 bytes"));
+    assert!(notes("aclEnable=true")[0].contains("access control is not supported yet"));
+    assert_eq!(notes("aclEnable=false"), [""; 0]);
+}
+
+#[test]
+fn what_is_not_set_follows_from_the_rest() {
+    let (mut config, _) = load("namesrvAddr=a:9876;b:1\nlistenPort=20911");
+    assert_eq!(resolve(&mut config), Ok(vec![]));
+    assert_eq!(config.name_servers(), ["a:9876", "b:1"]);
+    assert_eq!((config.ha_listen_port, config.store_path_commit_log.as_str()), (20912, "/opt/store/commitlog"));
+    assert_eq!((config.broker_name.as_str(), config.broker_ip2.as_str()), ("host", "127.0.0.1"));
+    for key in ["haListenPort", "storePathCommitLog", "brokerName", "brokerIP1", "brokerIP2"] {
+        assert_eq!(config.extra.sources.get(key), Some(&Source::Derived), "{key}");
+    }
+}
+
+#[test]
+fn every_key_stands_in_one_place() {
+    let mut keys: Vec<&str> = BrokerConfig::rows().iter().map(|row| row.key).collect();
+    keys.extend(inert::INERT.iter().flat_map(|group| group.keys).map(|inert| inert.key));
+    keys.extend(ALIASES.iter().map(|(old, _)| *old));
+    keys.sort_unstable();
+    let twice: Vec<_> = keys.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    for (old, current) in ALIASES {
+        assert!(keys.binary_search(current).is_ok(), "{old} stands for {current}, which is no key");
+    }
+}
+
+#[test]
+fn every_default_could_be_set() {
+    let mut config = BrokerConfig::default();
+    for (key, value, _) in BrokerConfig::default().pairs() {
+        config.set_from(key, &value, Source::Runtime).unwrap();
+    }
+    assert_eq!(config.text(), BrokerConfig::default().text());
+}
+
+/// The tables of one process's keys.
+fn documented<T: Table>(aliases: &str) -> String {
+    let defaults = T::default();
+    let cell = |text: &str| if text.is_empty() { String::new() } else { format!("`{}`", text.replace('|', "\\|")) };
+    let mut out = String::from("| key | value | default | a change counts | meaning |\n|---|---|---|---|---|\n");
+    let mut rows: Vec<_> = T::rows().into_iter().zip(defaults.fields()).collect();
+    rows.sort_by_key(|(row, _)| row.key);
+    for (row, (_, default)) in rows {
+        let counts = match row.effect {
+            Effect::Live => "at once",
+            Effect::Restart => "after a restart",
+        };
+        out += &format!("| `{}` | {} | {} | {counts} | {} |\n", row.key, row.expected, cell(&default), row.doc);
+    }
+    out += &format!("{aliases}\n### Accepted without effect\n");
+    for group in T::inert() {
+        out += &format!("\n**{}**\n\n| key | value | default |\n|---|---|---|\n", group.why);
+        for key in group.keys {
+            out += &format!("| `{}` | {} | {} |\n", key.key, key.kind.expected(), cell(key.default));
+        }
+    }
+    out
+}
+
+const DOCS_HEAD: &str = "# Configuration
+
+This page is made from the tables in `crates/broker/src/config.rs` and `crates/namesrv/src/config.rs`; a test compares it
+with them, and `UPDATE_DOCS=1 cargo test -p broker config` writes it again.
+
+Files are Java properties: `key=value`, `key: value` or `key value`, comments with `#` and `!`, `\\` at the end of a line
+continues it, the last of two equal keys counts. `${user.home}` and other `${name}` stand for Java's system properties, as
+set with `-Dname=value` in `JAVA_OPT`. A bad value refuses the start; an unknown key is a warning. `-p` prints what is in
+force and where each value comes from.
+
+Every key of RocketMQ 4.1 to 5.3 is known. Those *without effect* are checked, kept and shown like the others; one that is
+set to another value than Java's default is noted at the start.
+";
+
+#[test]
+fn the_documentation_has_every_key() {
+    let old = ALIASES.iter().map(|(old, current)| format!("`{old}` for `{current}`")).collect::<Vec<_>>().join(", ");
+    let page = format!(
+        "{DOCS_HEAD}\n## Broker\n\n{}\n## Name server\n\n{}",
+        documented::<BrokerConfig>(&format!("\nHistoric spellings are taken: {old}.\n")),
+        documented::<namesrv::NamesrvConfig>("")
+    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "docs/configuration.md is not what the tables say: UPDATE_DOCS=1 cargo test -p broker config");
+}
