@@ -35,7 +35,7 @@ use store::{AppendError, Batch, GetLimits, Store};
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::handlers::send::{Sends, Waiting};
-use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, send_back, topics};
+use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, send, send_back, topics};
 use crate::hold::Holds;
 use crate::locks::QueueLocks;
 use crate::meta::offsets::Offsets;
@@ -418,7 +418,7 @@ impl Service for Broker {
 impl Broker {
     fn dispatch(&self, call: &mut Call<'_>, sends: &mut Sends) {
         let header = call.header;
-        let handled = match header.code {
+        let sent = match header.code {
             SendMessageV2::CODE => {
                 header.read::<SendMessageV2>().map_err(Refusal::from).and_then(|r| sends.accept(self, call, &r.into()))
             }
@@ -429,11 +429,14 @@ impl Broker {
             _ => {
                 // Whoever asks sees what was sent before on the same connection.
                 sends.complete(self, call.now, call.out);
-                self.dispatch_other(call)
+                if let Err(refusal) = self.dispatch_other(call) {
+                    call.refuse(&refusal);
+                }
+                return;
             }
         };
-        if let Err(refusal) = handled {
-            call.refuse(&refusal);
+        if let Err(refusal) = sent {
+            send::refuse(self, call, &refusal);
         }
     }
 

@@ -71,10 +71,10 @@ pub fn is_system_group(group: &str) -> bool {
 pub enum NameError {
     #[error("The specified {0} is blank.")]
     Blank(&'static str),
-    #[error("The specified {0} contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$")]
-    Illegal(&'static str),
-    #[error("The specified {kind} is longer than {kind} max length {max}.")]
-    TooLong { kind: &'static str, max: usize },
+    #[error("The specified {kind}: {name}, contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$")]
+    Illegal { kind: &'static str, name: String },
+    #[error("The specified {kind}: {name}, is longer than {kind} max length: {max}")]
+    TooLong { kind: &'static str, name: String, max: usize },
 }
 
 /// Checks a topic's name; retry and dead letter topics may be longer.
@@ -92,10 +92,10 @@ fn check(kind: &'static str, name: &str, max: usize) -> Result<(), NameError> {
         return Err(NameError::Blank(kind));
     }
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'%' | b'|' | b'_' | b'-')) {
-        return Err(NameError::Illegal(kind));
+        return Err(NameError::Illegal { kind, name: name.to_owned() });
     }
     if name.len() > max {
-        return Err(NameError::TooLong { kind, max });
+        return Err(NameError::TooLong { kind, name: name.to_owned(), max });
     }
     Ok(())
 }
@@ -108,10 +108,10 @@ mod tests {
     fn names_follow_the_rules() {
         assert_eq!(check_topic("orders-2024_x|%"), Ok(()));
         assert_eq!(check_topic(" "), Err(NameError::Blank("topic")));
-        assert_eq!(check_topic("a b"), Err(NameError::Illegal("topic")));
+        assert_eq!(check_topic("a b"), Err(NameError::Illegal { kind: "topic", name: "a b".into() }));
         assert_eq!(check_topic(&"t".repeat(127)), Ok(()));
-        assert_eq!(check_topic(&"t".repeat(128)), Err(NameError::TooLong { kind: "topic", max: 127 }));
+        assert_eq!(check_topic(&"t".repeat(128)), Err(NameError::TooLong { kind: "topic", name: "t".repeat(128), max: 127 }));
         assert_eq!(check_topic(&format!("%RETRY%{}", "g".repeat(248))), Ok(()));
-        assert_eq!(check_group(&"g".repeat(121)), Err(NameError::TooLong { kind: "group", max: 120 }));
+        assert_eq!(check_group(&"g".repeat(121)), Err(NameError::TooLong { kind: "group", name: "g".repeat(121), max: 120 }));
     }
 }

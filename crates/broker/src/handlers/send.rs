@@ -91,6 +91,12 @@ fn extra_fields(config: &crate::BrokerConfig) -> [(&str, &str); 2] {
     [(properties::MESSAGE_REGION, &config.region_id), (properties::TRACE_ON, if config.trace_on { "true" } else { "false" })]
 }
 
+/// Answers a send that was refused; it names the region as every answer to a send does.
+pub fn refuse(broker: &Broker, call: &mut Call<'_>, refusal: &Refusal) {
+    let config = broker.config();
+    call.answer_with(refusal.code, Some(&refusal.remark), &(), &extra_fields(&config), &[]);
+}
+
 /// What the properties of a message say that decides its way.
 #[derive(Default)]
 struct Known {
