@@ -7,10 +7,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::{has, root, skip, target};
 
-/// Group and version of the Java clients: those of the deployments that people run, and the newest.
-pub const JAVA_VERSIONS: [&str; 5] = ["3.2.6", "4.2.0", "4.7.1", "4.9.4", "5.4.0"];
-pub const GO_VERSIONS: [&str; 2] = ["v2.0.0", "v2.1.2"];
-
 /// A process that holds one client library and does what it is told.
 pub struct Client {
     pub name: String,
@@ -176,4 +172,44 @@ pub fn go_client(version: &str) -> Option<Client> {
     let mut command = Command::new(module.join("driver"));
     command.env("ROCKETMQ_GO_LOG_LEVEL", "error");
     Some(Client::spawn(format!("go-{version}"), &mut command))
+}
+
+/// The jars of Java's name server, broker and tools 5.4.0; `None` where there is no Java.
+pub(crate) fn java_server_jars() -> Option<PathBuf> {
+    if let Some(missing) = ["java", "javac", "mvn"].iter().find(|program| !has(program)) {
+        skip(&format!("no {missing}"));
+        return None;
+    }
+    let jars = directory("java").join("server-5.4.0");
+    once(&directory("java").join("server-5.4.0.jars"), || {
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "-f"]).arg(root().join("tests/java/server.xml"));
+        maven.args(["-Dserver.version=5.4.0", "dependency:copy-dependencies"]);
+        maven.arg(format!(
+            "-DoutputDirectory={}",
+            fs::canonicalize(target()).unwrap().join("clients/java/server-5.4.0").display()
+        ));
+        run(&mut maven);
+    });
+    Some(jars)
+}
+
+/// Java's own mqadmin 5.4.0 in one virtual machine; `None` where there is no Java. A call's words are a command line,
+/// its one answer what the command printed, with `\n` for line feeds.
+pub fn java_mqadmin() -> Option<Client> {
+    let jars = java_server_jars()?;
+    let classes = directory("java").join("mqadmin");
+    let source = include_str!("../java/Mqadmin.java");
+    let hash = source.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
+    once(&directory("java").join(format!("mqadmin-{hash:x}.classes")), || {
+        fs::create_dir_all(&classes).unwrap();
+        fs::write(classes.join("Mqadmin.java"), source).unwrap();
+        let mut javac = Command::new("javac");
+        javac.arg("-cp").arg(format!("{}/*", jars.display())).arg("-d").arg(&classes).arg(classes.join("Mqadmin.java"));
+        run(&mut javac);
+    });
+    let mut command = Command::new("java");
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+    command.arg(format!("{}/*:{}", jars.display(), classes.display())).arg("driver.Mqadmin");
+    Some(Client::spawn("java-mqadmin".into(), &mut command))
 }

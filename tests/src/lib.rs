@@ -3,8 +3,8 @@
 mod clients;
 mod server;
 
-pub use clients::{Client, GO_VERSIONS, JAVA_VERSIONS, go_client, java_client};
-pub use server::{Server, Setup};
+pub use clients::{Client, go_client, java_client, java_mqadmin};
+pub use server::{JavaServer, Server, Setup, binary};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

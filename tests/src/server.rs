@@ -138,3 +138,75 @@ pub fn free_broker_port() -> u16 {
         neighbours.iter().all(|p| TcpListener::bind(("0.0.0.0", *p)).is_ok()).then_some(port)
     })
 }
+
+/// Java's name server and broker 5.4.0, for reference. Stopped when dropped.
+pub struct JavaServer {
+    directory: TempDir,
+    pub namesrv_port: u16,
+    pub broker_port: u16,
+    children: Vec<Child>,
+}
+
+impl JavaServer {
+    /// Starts both with a small heap; `None` where there is no Java.
+    pub fn start(broker: &str) -> Option<Self> {
+        let jars = crate::clients::java_server_jars()?;
+        let directory = tempfile::tempdir().unwrap();
+        let (namesrv_port, broker_port) = (free_port(), free_broker_port());
+        let mut server = Self { directory, namesrv_port, broker_port, children: Vec::new() };
+        server.spawn(&jars, "namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", &format!("listenPort={namesrv_port}\n"));
+        wait_for("Java's name server", || TcpStream::connect(("127.0.0.1", namesrv_port)).ok());
+        let settings = format!(
+            "brokerName=broker-a\nbrokerIP1=127.0.0.1\nlistenPort={broker_port}\nnamesrvAddr=127.0.0.1:{namesrv_port}\n\
+             storePathRootDir={}\nmappedFileSizeCommitLog=67108864\n{broker}",
+            server.directory.path().join("store").display()
+        );
+        server.spawn(&jars, "broker", "org.apache.rocketmq.broker.BrokerStartup", &settings);
+        wait_for("Java's broker", || server.log("broker").contains("boot success").then_some(()));
+        Some(server)
+    }
+
+    fn spawn(&mut self, jars: &Path, name: &str, class: &str, settings: &str) {
+        let home = self.directory.path();
+        let config = home.join(format!("{name}.conf"));
+        fs::write(&config, settings).unwrap();
+        let out = File::create(home.join(format!("{name}.log"))).unwrap();
+        let child = Command::new("java")
+            .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .arg(format!("-Duser.home={}", home.display()))
+            .arg(format!("-Drocketmq.home.dir={}", home.display()))
+            .arg("-cp")
+            .arg(format!("{}/*", jars.display()))
+            .arg(class)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        self.children.push(child);
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// The name server's address, for clients.
+    pub fn name_server(&self) -> String {
+        format!("127.0.0.1:{}", self.namesrv_port)
+    }
+}
+
+impl Drop for JavaServer {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("Java's broker said:\n{}", self.log("broker"));
+        }
+    }
+}

@@ -18,6 +18,8 @@ struct Abilities {
 const JAVA_3: Abilities = Abilities { batch: false, pull: true, lite_pull: false, retry: true };
 const JAVA_4_2: Abilities = Abilities { batch: true, pull: true, lite_pull: false, retry: true };
 const JAVA_4_7: Abilities = Abilities { batch: true, pull: true, lite_pull: true, retry: true };
+/// 2.0.0 writes no number of queues into the header of a batch, which Java's broker refuses as well.
+const GO_2_0: Abilities = Abilities { batch: false, pull: false, lite_pull: false, retry: false };
 const GO: Abilities = Abilities { batch: true, pull: false, lite_pull: false, retry: false };
 
 fn set(bodies: &[String]) -> BTreeSet<&str> {
@@ -141,6 +143,6 @@ versions! {
     java_4_7_1: java_client("4.7.1"), JAVA_4_7;
     java_4_9_4: java_client("4.9.4"), JAVA_4_7;
     java_5_4_0: java_client("5.4.0"), JAVA_4_7;
-    go_2_0_0: go_client("v2.0.0"), GO;
+    go_2_0_0: go_client("v2.0.0"), GO_2_0;
     go_2_1_2: go_client("v2.1.2"), GO;
 }

@@ -1,0 +1,196 @@
+//! The same steps against Java's server 5.4.0 and against this project's; answers are compared field by field.
+//! What differs on purpose is listed with the reason.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::BytesMut;
+use protocol::header::Outgoing;
+use protocol::requests::FieldError;
+use protocol::{Frame, Header, Serialization, frame};
+use tests::{JavaServer, PATIENCE, Server, Setup, wait_for};
+
+/// Where a step goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum To {
+    Broker,
+    NameServer,
+}
+use To::{Broker, NameServer};
+
+/// One request: what it is called here, its code, fields (`name=value`, separated by `;`) and body.
+type Step = (&'static str, To, i32, &'static str, &'static str);
+
+const SEND: &str = "a=p;b=Steps;c=TBW102;d=4;e=0;f=0;g=1;h=0";
+const PULL: &str = "consumerGroup=g;topic=Steps;queueId=0;maxMsgNums=32;sysFlag=4;commitOffset=0;suspendTimeoutMillis=0;subscription=*;subVersion=0";
+
+#[rustfmt::skip]
+const STEPS: &[Step] = &[
+    ("route of an unknown topic", NameServer, 105, "topic=Nothing", ""),
+    ("no such request", NameServer, 9999, "", ""),
+    ("missing key-value", NameServer, 101, "namespace=a;key=b", ""),
+    ("put a key-value", NameServer, 100, "namespace=a;key=b;value=c", ""),
+    ("get a key-value", NameServer, 101, "namespace=a;key=b", ""),
+    ("list key-values", NameServer, 219, "namespace=a", ""),
+    ("delete a key-value", NameServer, 102, "namespace=a;key=b", ""),
+    ("wipe write permission of nobody", NameServer, 205, "brokerName=nobody", ""),
+    ("a field is missing", NameServer, 105, "", ""),
+    ("send to a new topic", Broker, 310, SEND, "hello"),
+    ("send again", Broker, 310, SEND, "hello again"),
+    ("send with the long names", Broker, 10, "producerGroup=p;topic=Steps;defaultTopic=TBW102;defaultTopicQueueNums=4;queueId=0;sysFlag=0;bornTimestamp=1;flag=0", "long"),
+    ("send with properties that have no separator", Broker, 310, "a=p;b=Steps;c=TBW102;d=4;e=0;f=0;g=1;h=0;i=nothing", "odd"),
+    ("send to a queue that is not there", Broker, 310, "a=p;b=Steps;c=TBW102;d=4;e=99;f=0;g=1;h=0", "x"),
+    ("send to a topic name of 300 characters", Broker, 310, "a=p;b=@300;c=TBW102;d=4;e=0;f=0;g=1;h=0", "x"),
+    ("send to a topic with a blank", Broker, 310, "a=p;b=no topic;c=TBW102;d=4;e=0;f=0;g=1;h=0", "x"),
+    ("send to a topic that takes none", Broker, 310, "a=p;b=SCHEDULE_TOPIC_XXXX;c=TBW102;d=4;e=0;f=0;g=1;h=0", "x"),
+    ("send a body that is too long", Broker, 310, SEND, "@1100"),
+    ("max offset", Broker, 30, "topic=Steps;queueId=0", ""),
+    ("min offset", Broker, 31, "topic=Steps;queueId=0", ""),
+    ("max offset of an unknown topic", Broker, 30, "topic=Nothing;queueId=0", ""),
+    ("offset by time, before all", Broker, 29, "topic=Steps;queueId=0;timestamp=1", ""),
+    ("offset by time, after all", Broker, 29, "topic=Steps;queueId=0;timestamp=9999999999999", ""),
+    ("pull", Broker, 11, "queueOffset=0", ""),
+    ("pull at the end", Broker, 11, "queueOffset=4", ""),
+    ("pull beyond the end", Broker, 11, "queueOffset=40", ""),
+    ("pull before the start", Broker, 11, "queueOffset=-1", ""),
+    ("pull an empty queue", Broker, 11, "queueOffset=0;queueId=1", ""),
+    ("pull an empty queue from an offset", Broker, 11, "queueOffset=5;queueId=1", ""),
+    ("pull a queue that is not there", Broker, 11, "queueOffset=0;queueId=99", ""),
+    ("pull an unknown topic", Broker, 11, "queueOffset=0;topic=Nothing", ""),
+    ("pull without a subscription", Broker, 11, "queueOffset=0;sysFlag=0", ""),
+    ("pull with SQL92", Broker, 11, "queueOffset=0;expressionType=SQL92;subscription=a > 1", ""),
+    ("offset of a new group", Broker, 14, "consumerGroup=new;topic=Steps;queueId=0", ""),
+    ("offset of a new group, strictly", Broker, 14, "consumerGroup=new;topic=Steps;queueId=0;setZeroIfNotFound=false", ""),
+    ("commit an offset", Broker, 15, "consumerGroup=g;topic=Steps;queueId=0;commitOffset=2", ""),
+    ("offset after the commit", Broker, 14, "consumerGroup=g;topic=Steps;queueId=0", ""),
+    ("commit in an unknown topic", Broker, 15, "consumerGroup=g;topic=Nothing;queueId=0;commitOffset=2", ""),
+    ("members of no group", Broker, 38, "consumerGroup=nobody", ""),
+    ("connections of no consumers", Broker, 203, "consumerGroup=nobody", ""),
+    ("connections of no producers", Broker, 204, "producerGroup=nobody", ""),
+    ("view nothing", Broker, 33, "offset=7", ""),
+    ("a number that is none", Broker, 30, "topic=Steps;queueId=three", ""),
+    ("a heartbeat that is no JSON", Broker, 34, "", "{"),
+    ("make a topic", Broker, 17, "topic=Made;defaultTopic=TBW102;readQueueNums=4;writeQueueNums=4;perm=6;topicFilterType=SINGLE_TAG;order=false", ""),
+    ("settings of a topic", Broker, 351, "topic=Made", ""),
+    ("settings of an unknown topic", Broker, 351, "topic=Nothing", ""),
+    ("statistics of an unknown topic", Broker, 202, "topic=Nothing", ""),
+    ("delete a topic", Broker, 215, "topic=Made", ""),
+    ("delete a system topic", Broker, 215, "topic=TBW102", ""),
+    ("no such request", Broker, 9999, "", ""),
+];
+
+/// Fields whose values are never the same twice.
+const VARYING: [&str; 2] = ["msgId", "transactionId"];
+
+/// Steps whose answers differ on purpose, and why.
+const MEANT: &[(&str, &str)] = &[("a field is missing", "Java looks for the topic null; here the missing field is named")];
+
+/// Steps whose remark differs on purpose: their code is compared, and why.
+const OTHER_REMARK: &[(&str, &str)] = &[
+    ("a number that is none", "Java says the exception, here the field is named"),
+    ("a heartbeat that is no JSON", "Java says its parser's exception"),
+    ("send to a queue that is not there", "Java prints its TopicConfig object"),
+    ("pull a queue that is not there", "the client's port differs"),
+    ("pull an unknown topic", "Java adds a link to its questions and answers"),
+    ("pull without a subscription", "Java adds a link to its questions and answers"),
+    ("route of an unknown topic", "Java adds a link to its questions and answers"),
+    ("view nothing", "Java says the exception that its buffer threw"),
+    ("make a topic", "Java says that it forgot to set a code"),
+];
+
+/// What is compared of an answer.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    code: i32,
+    remark: String,
+    fields: BTreeMap<String, String>,
+    bodies: Vec<String>,
+}
+
+fn expand(text: &str) -> String {
+    match text.strip_prefix('@').and_then(|n| n.parse().ok()) {
+        Some(length) => "x".repeat(length),
+        None => text.to_owned(),
+    }
+}
+
+/// Sends a request as a Java client writes it and reads the answer.
+fn ask(stream: &mut TcpStream, step: &Step) -> Answer {
+    let (_, _, code, fields, body) = *step;
+    let mut pairs: BTreeMap<&str, String> = BTreeMap::new();
+    let base = if code == 11 { PULL } else { "" };
+    for pair in base.split(';').chain(fields.split(';')).filter(|p| !p.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap();
+        pairs.insert(name, expand(value));
+    }
+    let extra: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let body = expand(body);
+    let mut out = BytesMut::new();
+    Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: &extra }.write(
+        &(),
+        body.len(),
+        &mut out,
+    );
+    out.extend_from_slice(body.as_bytes());
+    stream.write_all(&out).unwrap();
+    answer(&read_frame(stream), code).unwrap()
+}
+
+fn read_frame(stream: &mut TcpStream) -> Frame {
+    let mut buffer = BytesMut::new();
+    loop {
+        if let Some(frame) = frame::take(&mut buffer, frame::MAX_FRAME_LENGTH).unwrap() {
+            return frame;
+        }
+        let mut chunk = [0; 4096];
+        let count = stream.read(&mut chunk).unwrap();
+        assert!(count > 0, "the server closed the connection");
+        buffer.extend_from_slice(&chunk[..count]);
+    }
+}
+
+fn answer(frame: &Frame, request: i32) -> Result<Answer, FieldError> {
+    let header = Header::decode(frame).unwrap();
+    let mut fields: BTreeMap<_, _> = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+    for name in VARYING {
+        if let Some(value) = fields.get_mut(name) {
+            "varies".clone_into(value);
+        }
+    }
+    let messages = request == 11 && header.code == 0;
+    let bodies = match messages {
+        true => {
+            protocol::record::decode_all(&frame.body).map(|r| String::from_utf8_lossy(r.unwrap().body).into_owned()).collect()
+        }
+        false => vec![String::from_utf8_lossy(&frame.body).into_owned()],
+    };
+    let remark = header.remark.clone().unwrap_or_default();
+    Ok(Answer { code: header.code, remark: remark.lines().next().unwrap_or_default().trim_end().to_owned(), fields, bodies })
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = wait_for("a connection", || TcpStream::connect(("127.0.0.1", port)).ok());
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+#[test]
+fn answers_are_javas() {
+    let Some(java) = JavaServer::start("maxMessageSize=1000\n") else { return };
+    let ours = Server::start(Setup { broker: "maxMessageSize=1000\n".into() });
+    let mut javas = [connect(java.broker_port), connect(java.namesrv_port)];
+    let mut own = [connect(ours.broker_port), connect(ours.namesrv_port)];
+    let mut differences = Vec::new();
+    for step in STEPS {
+        let which = usize::from(step.1 == NameServer);
+        let (mut theirs, mut ours) = (ask(&mut javas[which], step), ask(&mut own[which], step));
+        if OTHER_REMARK.iter().any(|(name, _)| *name == step.0) {
+            (theirs.remark, ours.remark) = Default::default();
+        }
+        if theirs != ours && !MEANT.iter().any(|(name, _)| *name == step.0) {
+            differences.push(format!("{} ({}):\n  Java {theirs:?}\n  ours {ours:?}", step.0, step.2));
+        }
+    }
+    assert!(differences.is_empty(), "{} of {} steps differ:\n{}", differences.len(), STEPS.len(), differences.join("\n"));
+}

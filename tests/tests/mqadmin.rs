@@ -1,0 +1,77 @@
+//! mqadmin, Java's and this project's, against both servers: what they print is the same.
+
+use std::process::Command;
+
+use tests::{Client, JavaServer, Server, Setup, binary, java_mqadmin, wait_for};
+
+/// What `ferrocket admin` prints.
+fn ours(words: &[&str]) -> String {
+    let output = Command::new(binary()).arg("admin").args(words).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {error}", words.join(" "));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn javas(mqadmin: &mut Client, words: &[&str]) -> String {
+    let printed = mqadmin.call(words)[0].replace("\\n", "\n");
+    // Its logging library prints its own configuration first.
+    printed.lines().filter(|line| !line.contains(" |-")).map(|line| format!("{line}\n")).collect()
+}
+
+/// Lines without blanks at their ends, without those that are empty, and without the rate of sends, which Java shows
+/// as 0.0 unless it is given a cluster.
+fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.trim_end().to_owned());
+    lines.filter(|line| !line.is_empty() && !line.starts_with("Topic Put TPS")).collect()
+}
+
+fn sorted(text: &str) -> Vec<String> {
+    let mut all = lines(text);
+    all.sort();
+    all
+}
+
+/// What may differ from one moment to the next: rates, ages, disk.
+fn without_figures(text: &str) -> Vec<String> {
+    let rows = lines(text).into_iter();
+    rows.map(|line| line.split_whitespace().take(5).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn both_tools_show_the_same_of_both_servers() {
+    let Some(mut mqadmin) = java_mqadmin() else { return };
+    let Some(java) = JavaServer::start("") else { return };
+    let server = Server::start(Setup::default());
+    for name_server in [server.name_server(), java.name_server()] {
+        let n = name_server.as_str();
+        // Java's broker announces itself a moment after it says that it is up.
+        wait_for("the broker to be known", || ours(&["clusterList", "-n", n]).contains("broker-a").then_some(()));
+        let made = javas(&mut mqadmin, &["updateTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown", "-r", "4", "-w", "4"]);
+        assert!(made.contains("create topic to 127.0.0.1:"), "{made}");
+        let again = ours(&["updateTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown", "-r", "4", "-w", "4"]);
+        assert_eq!(lines(&again), lines(&made));
+        wait_for("the topic's route", || ours(&["topicList", "-n", n]).contains("Shown").then_some(()));
+        // Java's command keeps its producer, which it can start only once in a virtual machine.
+        if name_server == server.name_server() {
+            let sent = javas(&mut mqadmin, &["sendMessage", "-n", n, "-t", "Shown", "-p", "hello", "-k", "k", "-c", "tag"]);
+            assert!(sent.contains("SEND_OK"), "{sent}");
+        }
+        assert!(ours(&["sendMessage", "-n", n, "-t", "Shown", "-p", "hello"]).contains("SEND_OK"));
+        for words in [
+            &["topicStatus", "-n", n, "-t", "Shown"][..],
+            &["topicRoute", "-n", n, "-t", "Shown", "-l"],
+            &["topicClusterList", "-n", n, "-t", "Shown"],
+        ] {
+            assert_eq!(lines(&ours(words)), lines(&javas(&mut mqadmin, words)), "{}", words.join(" "));
+        }
+        let topics = ["topicList", "-n", n];
+        assert_eq!(sorted(&ours(&topics)), sorted(&javas(&mut mqadmin, &topics)));
+        let clusters = ["clusterList", "-n", n];
+        assert_eq!(without_figures(&ours(&clusters)), without_figures(&javas(&mut mqadmin, &clusters)));
+        let group = ["updateSubGroup", "-n", n, "-c", "DefaultCluster", "-g", "shown-group"];
+        assert!(javas(&mut mqadmin, &group).contains("success"));
+        assert!(ours(&["consumeMessage", "-n", n, "-t", "Shown"]).contains("BODY: hello"));
+        assert!(javas(&mut mqadmin, &["deleteTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown"]).contains("success"));
+        assert!(!ours(&topics).contains("Shown"));
+    }
+}
