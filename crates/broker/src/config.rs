@@ -86,11 +86,11 @@ stdx::config! {
     Restart broker_name: String = "brokerName", String::new();
     /// 0 is the master, slaves are above.
     Restart broker_id: i64 = "brokerId", 0, in -1..;
-    /// Address that clients are given.
+    /// Address that clients are given; this machine's where it is not set.
     Restart broker_ip1: String = "brokerIP1", String::new();
-    /// Address that slaves are given.
+    /// Address that slaves are given; `brokerIP1` where it is not set.
     Restart broker_ip2: String = "brokerIP2", String::new();
-    /// Name servers, separated by `;`.
+    /// Name servers as `host:port`, separated by `;`; `-n` counts more, `NAMESRV_ADDR` less.
     Live namesrv_addr: String = "namesrvAddr", String::new();
     /// Port for clients; two below it is the VIP port.
     Restart listen_port: i32 = "listenPort", 10911, in PORTS;
@@ -100,7 +100,7 @@ stdx::config! {
     Restart bind_address: String = "bindAddress", "0.0.0.0".into();
     /// Directory of the installation.
     Restart rocketmq_home: String = "rocketmqHome", String::new();
-    /// ASYNC_MASTER, SYNC_MASTER or SLAVE.
+    /// Whether this broker is copied, waits for its copies, or is one.
     Restart broker_role: BrokerRole = "brokerRole", BrokerRole::AsyncMaster;
     /// 6: clients may read and write; 4: only read; 2: only write.
     Live broker_permission: i32 = "brokerPermission", 6, in 0..=7;
@@ -109,7 +109,7 @@ stdx::config! {
     /// Whether clients write message traces.
     Live trace_on: bool = "traceOn", true;
 
-    /// Directory of all data.
+    /// Directory of all data; `store` in the user's home where it is not set.
     Restart store_path_root_dir: String = "storePathRootDir", String::new();
     /// Directory of the commit log; `commitlog` below the data's where it is not set.
     Restart store_path_commit_log: String = "storePathCommitLog", String::new();
@@ -163,7 +163,7 @@ stdx::config! {
 
     /// Whether a pull that finds nothing waits for a message as long as its client asks.
     Live long_polling_enable: bool = "longPollingEnable", true;
-    /// ms that such a pull waits otherwise.
+    /// ms that a pull which finds nothing waits without `longPollingEnable`.
     Live short_polling_time_mills: i64 = "shortPollingTimeMills", 1000, in 0..=60_000;
     /// Whether members of a group are told at once when one joins or leaves.
     Live notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable", true;

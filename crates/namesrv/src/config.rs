@@ -18,9 +18,9 @@ stdx::config! {
     Restart bind_address: String = "bindAddress", "0.0.0.0".into();
     /// Directory of the installation.
     Restart rocketmq_home: String = "rocketmqHome", String::new();
-    /// File of the key-values.
+    /// File of the key-values; `namesrv/kvConfig.json` in the user's home where it is not set.
     Restart kv_config_path: String = "kvConfigPath", String::new();
-    /// File to which changed settings are written.
+    /// File to which changed settings are written; `namesrv/namesrv.properties` in the user's home where it is not set.
     Restart config_store_path: String = "configStorePath", String::new();
     /// Whether routes of ordered topics name their queues.
     Live order_message_enable: bool = "orderMessageEnable", false;
@@ -36,7 +36,7 @@ stdx::config! {
     Live enable_topic_list: bool = "enableTopicList", true;
     /// Whether routes are refused until brokers had the time to register.
     Live need_wait_for_service: bool = "needWaitForService", false;
-    /// That time in seconds.
+    /// Seconds that `needWaitForService` waits for.
     Live wait_seconds_for_service: i32 = "waitSecondsForService", 45, in 0..=86_400;
     /// Whether topics that a registration does not name any more are dropped.
     Live delete_topic_with_broker_registration: bool = "deleteTopicWithBrokerRegistration", false;

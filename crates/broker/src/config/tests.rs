@@ -241,7 +241,7 @@ fn documented<T: Table>(aliases: &str) -> String {
     }
     out += &format!("{aliases}\n### Accepted without effect\n");
     for group in T::inert() {
-        out += &format!("\n**{}**\n\n| key | value | default |\n|---|---|---|\n", group.why);
+        out += &format!("\nBecause {}:\n\n| key | value | default |\n|---|---|---|\n", group.why);
         for key in group.keys {
             out += &format!("| `{}` | {} | {} |\n", key.key, key.kind.expected(), cell(key.default));
         }
@@ -259,7 +259,7 @@ continues it, the last of two equal keys counts. `${user.home}` and other `${nam
 set with `-Dname=value` in `JAVA_OPT`. A bad value refuses the start; an unknown key is a warning. `-p` prints what is in
 force and where each value comes from.
 
-Every key of RocketMQ 4.1 to 5.3 is known. Those *without effect* are checked, kept and shown like the others; one that is
+Every key of RocketMQ 4.1 to 5.4 is known. Those *without effect* are checked, kept and shown like the others; one that is
 set to another value than Java's default is noted at the start.
 ";
 

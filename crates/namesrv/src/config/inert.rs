@@ -1,8 +1,8 @@
-//! Keys of RocketMQ 4.1 to 5.3 that a name server accepts and that change nothing here, each group for its reason.
+//! Keys of RocketMQ 4.1 to 5.4 that a name server accepts and that change nothing here, each group for its reason.
 
 use stdx::config::{InertGroup, flag, int, text};
 
-/// Names and defaults are those of Java's configuration classes at 5.3.3, or at the last version that had the key.
+/// Names and defaults are those of Java's configuration classes at 5.4.0, or at the last version that had the key.
 #[rustfmt::skip]
 pub const INERT: &[InertGroup] = &[
     InertGroup {
