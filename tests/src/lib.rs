@@ -4,7 +4,7 @@ mod clients;
 mod server;
 
 pub use clients::{Client, go_client, java_client, java_mqadmin};
-pub use server::{JavaServer, Server, Setup, binary};
+pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -289,61 +289,66 @@ impl Session {
     /// Reads once and has the core handle the whole frames of it.
     fn read_and_handle(&mut self) -> io::Result<Read> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { input, output, frames } = scratch;
-            let own = !self.partial.is_empty();
-            let buffer = if own { &mut self.partial } else { &mut *input };
-            let missing = frame::expected_length(buffer).unwrap_or(0).min(self.options.max_frame_length + 4);
-            buffer.reserve(READ_BYTES.max(missing.saturating_sub(buffer.len())));
-            match self.stream.try_read_buf(buffer) {
-                Ok(0) => return Ok(Read::End),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Read::Nothing),
-                Err(error) => return Err(error),
+            let result = self.read_into(scratch).and_then(|more| if more { self.handle(scratch) } else { Ok(Read::End) });
+            if result.is_err() {
+                // What is left of this connection must not reach the next that uses the buffers.
+                *scratch = Scratch::default();
             }
-            while let Some(frame) = frame::take(buffer, self.options.max_frame_length).map_err(|error| {
-                warn!("closed {:?}: {error}", self.connection);
-                io::Error::new(io::ErrorKind::InvalidData, error)
-            })? {
-                frames.push(frame);
-            }
-            if !own && !input.is_empty() {
-                self.partial = BytesMut::from(&input[..]);
-                input.clear();
-            }
-            if own && self.partial.is_empty() {
-                self.partial = BytesMut::new();
-            }
-            // Half a frame is no sign of life: a client that never finishes one is idle.
-            if frames.is_empty() {
-                return Ok(Read::Nothing);
-            }
-            let handled = self.service.frames(now_ms(), &self.connection, frames, output);
-            frames.clear();
-            if let Err(error) = handled {
-                output.clear();
-                warn!("closed {:?}: {error}", self.connection);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-            if output.is_empty() {
-                return Ok(Read::Handled(None));
-            }
-            match self.stream.try_write(output) {
-                Ok(written) if written == output.len() => {
-                    output.clear();
-                    Ok(Read::Handled(None))
-                }
-                Ok(written) => {
-                    let mut rest = std::mem::take(output);
-                    bytes::Buf::advance(&mut rest, written);
-                    Ok(Read::Handled(Some(rest)))
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Read::Handled(Some(std::mem::take(output)))),
-                Err(error) => {
-                    output.clear();
-                    Err(error)
-                }
-            }
+            result
         })
+    }
+
+    /// Reads what has arrived and cuts it into frames. `false` where the client has closed its side.
+    fn read_into(&mut self, Scratch { input, frames, .. }: &mut Scratch) -> io::Result<bool> {
+        let own = !self.partial.is_empty();
+        let buffer = if own { &mut self.partial } else { &mut *input };
+        // Room for the rest of a large frame grows with what has arrived of it, not with what was announced.
+        let missing = frame::expected_length(buffer).unwrap_or(0).saturating_sub(buffer.len());
+        buffer.reserve(missing.min(buffer.len()).max(READ_BYTES));
+        match self.stream.try_read_buf(buffer) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) => return Err(error),
+        }
+        while let Some(frame) =
+            frame::take(buffer, self.options.max_frame_length).map_err(|error| refuse(&self.connection, error))?
+        {
+            frames.push(frame);
+        }
+        if !own && !input.is_empty() {
+            self.partial = BytesMut::from(&input[..]);
+            input.clear();
+        }
+        if own && self.partial.is_empty() {
+            self.partial = BytesMut::new();
+        }
+        Ok(true)
+    }
+
+    /// Has the core handle the frames, and writes what can be written at once.
+    fn handle(&self, Scratch { output, frames, .. }: &mut Scratch) -> io::Result<Read> {
+        // Half a frame is no sign of life: a client that never finishes one is idle.
+        if frames.is_empty() {
+            return Ok(Read::Nothing);
+        }
+        self.service.frames(now_ms(), &self.connection, frames, output).map_err(|error| refuse(&self.connection, error))?;
+        if output.is_empty() {
+            return Ok(Read::Handled(None));
+        }
+        match self.stream.try_write(output) {
+            Ok(written) if written == output.len() => {
+                output.clear();
+                Ok(Read::Handled(None))
+            }
+            Ok(written) => {
+                let mut rest = std::mem::take(output);
+                bytes::Buf::advance(&mut rest, written);
+                Ok(Read::Handled(Some(rest)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Read::Handled(Some(std::mem::take(output)))),
+            Err(error) => Err(error),
+        }
     }
 
     async fn write_owed(&mut self) -> io::Result<()> {
@@ -357,6 +362,12 @@ impl Session {
             many => self.stream.write_all(&many.concat()).await,
         }
     }
+}
+
+/// What can't be read ends its connection, and the log says why.
+fn refuse(connection: &Connection, error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    warn!("closed {connection:?}: {error}");
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// Keeps an output buffer for the next answers of this worker.

@@ -1,0 +1,106 @@
+//! What strangers send: the one request or connection is refused, and nobody else notices.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::BytesMut;
+use protocol::header::Outgoing;
+use protocol::requests::{GetMaxOffset, Request};
+use protocol::{Header, Serialization, frame};
+use tests::{PATIENCE, Server, Setup};
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn request() -> BytesMut {
+    let mut out = BytesMut::new();
+    let head =
+        Outgoing { serialization: Serialization::Json, code: GetMaxOffset::CODE, opaque: 3, flag: 0, remark: None, extra: &[] };
+    head.write(&GetMaxOffset { topic: "T", queue_id: 0 }, 0, &mut out);
+    out
+}
+
+/// Whether a connection still answers.
+fn answers(stream: &mut TcpStream) -> bool {
+    if stream.write_all(&request()).is_err() {
+        return false;
+    }
+    let mut buffer = BytesMut::new();
+    loop {
+        if let Some(frame) = frame::take(&mut buffer, frame::MAX_FRAME_LENGTH).unwrap() {
+            return Header::decode(&frame).unwrap().opaque == 3;
+        }
+        let mut chunk = [0; 1024];
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => buffer.extend_from_slice(&chunk[..count]),
+        }
+    }
+}
+
+fn framed(kind: u8, header: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut out = ((4 + header.len() + body.len()) as u32).to_be_bytes().to_vec();
+    out.extend((header.len() as u32 | u32::from(kind) << 24).to_be_bytes());
+    out.extend(header);
+    out.extend(body);
+    out
+}
+
+#[test]
+fn frames_that_are_none_end_their_connection_alone() {
+    let server = Server::start(Setup::default());
+    for port in [server.broker_port, server.broker_port - 2, server.namesrv_port] {
+        let mut bystander = connect(port);
+        let bad = [
+            u32::MAX.to_be_bytes().to_vec(),
+            3u32.to_be_bytes().to_vec(),
+            framed(9, b"{}", b""),
+            framed(0, b"no json", b""),
+            framed(0, b"", b""),
+            framed(1, &[0; 5], b""),
+            [8u32.to_be_bytes(), 0x00ff_ffffu32.to_be_bytes()].concat(),
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        ];
+        for bytes in bad {
+            let mut stranger = connect(port);
+            stranger.write_all(&bytes).unwrap();
+            let mut rest = Vec::new();
+            // A reset tells the same as an end: the server is done with this connection.
+            let _ = stranger.read_to_end(&mut rest);
+            assert!(rest.is_empty(), "answered {rest:?} to {bytes:?}");
+            assert!(answers(&mut bystander), "a bystander suffered from {bytes:?}");
+        }
+        // Half a frame hurts nobody either.
+        let mut slow = connect(port);
+        slow.write_all(&request()[..10]).unwrap();
+        assert!(answers(&mut bystander));
+        slow.write_all(&request()[10..]).unwrap();
+        let mut first = [0; 1];
+        slow.read_exact(&mut first).unwrap();
+    }
+}
+
+#[test]
+fn idle_connections_are_closed_and_cost_little() {
+    let server = Server::start(Setup { broker: "serverChannelMaxIdleTimeSeconds=2\n".into() });
+    let before = resident(server.pid());
+    let idle: Vec<_> = (0..500).map(|_| connect(server.broker_port)).collect();
+    let mut half = connect(server.broker_port);
+    half.write_all(&request()[..10]).unwrap();
+    assert!(answers(&mut connect(server.broker_port)));
+    let each = resident(server.pid()).saturating_sub(before) / 500;
+    assert!(each < 20 * 1024, "{each} bytes of memory for each idle connection");
+    for mut stream in idle.into_iter().chain([half]) {
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "closed when it was idle for too long");
+    }
+}
+
+/// The memory that a process really has, in bytes.
+fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
