@@ -19,9 +19,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["stdx", "protocol", "replication", "store"]),
     ("namesrv", &["stdx", "protocol", "replication"]),
     ("net", &["stdx", "protocol"]),
-    ("client", &["stdx", "protocol", "net"]),
-    ("admin", &["stdx", "protocol", "net", "client"]),
-    ("bench", &["stdx", "protocol", "net", "client"]),
+    ("admin", &["stdx", "protocol", "net"]),
+    ("bench", &["stdx", "protocol", "net"]),
 ];
 
 /// Crates that must not name these outside their tests.

@@ -1,1 +1,127 @@
+//! A load generator for any RocketMQ broker, so that two of them can be measured with the same tool.
+//!
+//! One thread drives all connections with `poll`: many requests a write, many answers a read. What it costs the server
+//! is read from `/proc`.
 
+mod load;
+mod process;
+mod report;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use protocol::Serialization;
+
+use crate::load::{Answers, Load};
+use crate::process::Usage;
+use crate::report::Report;
+
+/// What `ferrocket bench` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Send messages as fast as the broker answers, or at a rate.
+    #[command(after_help = "Examples:
+  ferrocket bench produce --broker 127.0.0.1:10911 --server-pid $(pgrep -x ferrocket)
+  ferrocket bench produce --broker 127.0.0.1:10911 --rate 20000 --duration 30 --json")]
+    Produce(Options),
+    /// Pull a topic's messages from the first on, again and again.
+    #[command(after_help = "Example:
+  ferrocket bench consume --broker 127.0.0.1:10911 --server-pid $(pgrep -x ferrocket)")]
+    Consume(Options),
+    /// Send with one request in flight.
+    Latency(Options),
+}
+
+#[derive(clap::Args, Clone)]
+pub(crate) struct Options {
+    /// The broker's address.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:10911")]
+    pub broker: String,
+    /// The topic, made where it is missing.
+    #[arg(long, default_value = "BenchmarkTopic")]
+    pub topic: String,
+    /// Queues of the topic.
+    #[arg(long, default_value_t = 8)]
+    pub queues: i32,
+    /// Connections.
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Requests under way on each connection.
+    #[arg(long, default_value_t = 64)]
+    pub in_flight: usize,
+    /// Bytes of a message's body.
+    #[arg(long, default_value_t = 128)]
+    pub size: usize,
+    /// Messages that a pull asks for.
+    #[arg(long, default_value_t = 32)]
+    pub batch: i32,
+    /// Messages a second; 0 is as fast as it goes. Latencies then count from when a message should have been sent.
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 10)]
+    pub duration: u64,
+    /// Seconds before that are not measured.
+    #[arg(long, default_value_t = 2)]
+    pub warmup: u64,
+    /// Headers: json is what Java clients send.
+    #[arg(long, value_enum, default_value = "json")]
+    pub serialization: Headers,
+    /// Run on this core alone.
+    #[arg(long, value_name = "CORE")]
+    pub pin: Option<usize>,
+    /// The server's process, for its CPU time and memory.
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Headers {
+    Json,
+    Rocketmq,
+}
+
+impl Headers {
+    fn serialization(self) -> Serialization {
+        match self {
+            Headers::Json => Serialization::Json,
+            Headers::Rocketmq => Serialization::RocketMq,
+        }
+    }
+}
+
+/// Runs a benchmark and prints what it found.
+pub fn run(args: &Args) -> Result<()> {
+    let (options, consume) = match &args.command {
+        Command::Produce(options) => (options.clone(), false),
+        Command::Consume(options) => (Options { in_flight: 1, ..options.clone() }, true),
+        Command::Latency(options) => (Options { in_flight: 1, connections: 1, ..options.clone() }, false),
+    };
+    if let Some(core) = options.pin {
+        let mut cores = rustix::thread::CpuSet::new();
+        cores.set(core);
+        rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("can't run on core {core}"))?;
+    }
+    let mut load = Load::open(&options, consume)?;
+    load.run(Duration::from_secs(options.warmup))?;
+    let before = Usage::of(options.server_pid)?;
+    let answers: Answers = load.run(Duration::from_secs(options.duration))?;
+    let after = Usage::of(options.server_pid)?;
+    let report = Report::of(&answers, &before, &after);
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?)
+    } else {
+        print!("{report}")
+    }
+    anyhow::ensure!(answers.messages > 0, "the broker took no request: {:?} by code", answers.errors);
+    Ok(())
+}

@@ -40,6 +40,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Measure a broker, this project's or Java's, under load.
+    Bench(bench::Args),
     /// Print completions for a shell, to be put where the shell looks for them.
     Completions { shell: clap_complete::Shell },
 }
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Namesrv(options) => namesrv_process::run(&options),
         Command::Broker(options) => broker_process::run(&options),
         Command::Shutdown(options) => Ok(shutdown::run(&options)),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| 0),
         Command::Admin { arguments } => return admin(arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ferrocket", &mut std::io::stdout());

@@ -90,7 +90,6 @@ pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'
     if suspend && request.sys_flag & flags::COMMIT_OFFSET != 0 && request.commit_offset >= 0 {
         broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
     }
-    broker.offsets.pulled(request.topic, request.consumer_group, request.queue_id, request.queue_offset);
     let result = read(broker, &pull).map_err(|e| io_refusal("reading a consume queue", &e))?;
     if code_of(&result, pull.offset) == codes::PULL_NOT_FOUND && pull.suspend_ms > 0 {
         let queue = pull.queue.clone();

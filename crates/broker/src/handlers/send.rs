@@ -289,13 +289,13 @@ impl Sends {
             Ok((end, woken)) => {
                 self.count(broker);
                 let visible = broker.store.visible() >= end;
+                let config = broker.config();
                 for answer in self.answers.drain(..) {
                     let reply = answer.reply(&self.batch, broker);
                     if visible || !answer.wait {
-                        let config = broker.config();
                         answer.responder.answer_into(codes::SUCCESS, None, &reply.typed(), &extra_fields(&config), &[], out);
                     } else {
-                        let deadline = now + i64::from(broker.config().sync_flush_timeout);
+                        let deadline = now + i64::from(config.sync_flush_timeout);
                         broker.wait_for_disk(Waiting { end, deadline, responder: answer.responder, reply }, out);
                     }
                 }

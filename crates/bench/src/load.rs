@@ -1,0 +1,286 @@
+//! Connections with requests under way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::{Buf, BytesMut};
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use protocol::header::Outgoing;
+use protocol::requests::{CreateTopic, PullMessage, PullMessageReply, Request, SendMessageV2};
+use protocol::sys_flag::pull as pull_flags;
+use protocol::{Header, codes, frame, record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::Options;
+
+/// What one read takes at the most.
+const READ_BYTES: usize = 256 * 1024;
+/// Latencies over this are shown as this, in µs.
+const MAX_LATENCY_US: u64 = 60_000_000;
+/// A server that says nothing for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a span of the load gave.
+pub struct Answers {
+    pub messages: u64,
+    pub seconds: f64,
+    pub latency: Histogram<u64>,
+    /// Answers that were no success, by code.
+    pub errors: BTreeMap<i32, u64>,
+}
+
+impl Answers {
+    fn new() -> Result<Self> {
+        Ok(Self { messages: 0, seconds: 0.0, latency: Histogram::new_with_max(MAX_LATENCY_US, 3)?, errors: BTreeMap::new() })
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    input: BytesMut,
+    output: BytesMut,
+    /// When the requests under way were, or should have been, sent; answers come in any order, so the oldest counts.
+    under_way: VecDeque<Instant>,
+    /// For a consumer: its queue and where it reads.
+    queue: i32,
+    offset: i64,
+}
+
+/// All connections.
+pub struct Load {
+    options: Options,
+    consume: bool,
+    connections: Vec<Connection>,
+    body: Vec<u8>,
+    sent: u64,
+    opaque: i32,
+}
+
+impl Load {
+    /// Connects and makes the topic.
+    pub fn open(options: &Options, consume: bool) -> Result<Self> {
+        let mut connections = Vec::new();
+        for nth in 0..options.connections.max(1) {
+            let stream = TcpStream::connect(&options.broker).with_context(|| format!("can't connect to {}", options.broker))?;
+            stream.set_nodelay(true)?;
+            connections.push(Connection {
+                stream,
+                input: BytesMut::new(),
+                output: BytesMut::new(),
+                under_way: VecDeque::new(),
+                queue: nth as i32 % options.queues,
+                offset: 0,
+            });
+        }
+        let mut load =
+            Self { options: options.clone(), consume, connections, body: vec![b'x'; options.size], sent: 0, opaque: 0 };
+        load.make_topic()?;
+        for connection in &load.connections {
+            connection.stream.set_nonblocking(true)?;
+        }
+        Ok(load)
+    }
+
+    fn make_topic(&mut self) -> Result<()> {
+        let request = CreateTopic {
+            topic: &self.options.topic,
+            default_topic: "TBW102",
+            read_queue_nums: self.options.queues,
+            write_queue_nums: self.options.queues,
+            perm: 6,
+            topic_filter_type: "SINGLE_TAG",
+            topic_sys_flag: None,
+            order: false,
+            attributes: None,
+        };
+        let mut out = BytesMut::new();
+        head(&self.options, CreateTopic::CODE, 0).write(&request, 0, &mut out);
+        let stream = &mut self.connections[0].stream;
+        stream.write_all(&out)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut input = BytesMut::new();
+        loop {
+            if let Some(frame) = frame::take(&mut input, frame::MAX_FRAME_LENGTH)? {
+                let header = Header::decode(&frame)?;
+                if header.code != codes::SUCCESS {
+                    bail!("the topic can't be made: {} {}", codes::name(header.code), header.remark.unwrap_or_default());
+                }
+                return Ok(());
+            }
+            let mut chunk = [0; 4096];
+            let count = stream.read(&mut chunk).context("the broker does not answer")?;
+            input.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    /// Keeps requests under way for a time.
+    pub fn run(&mut self, time: Duration) -> Result<Answers> {
+        let mut answers = Answers::new()?;
+        let (start, first) = (Instant::now(), self.sent);
+        let progress = progress(time);
+        let mut heard = start;
+        while start.elapsed() < time {
+            let now = Instant::now();
+            self.fill(start, first, now);
+            let before = answers.messages;
+            for index in 0..self.connections.len() {
+                self.exchange(index, &mut answers)?;
+            }
+            if answers.messages > before {
+                heard = now;
+                progress.set_position(start.elapsed().as_millis() as u64);
+                progress.set_message(format!("{:.0}/s", answers.messages as f64 / start.elapsed().as_secs_f64()));
+            } else {
+                anyhow::ensure!(heard.elapsed() < PATIENCE, "the broker has said nothing for {PATIENCE:?}");
+                self.wait()?;
+            }
+        }
+        progress.finish_and_clear();
+        answers.seconds = start.elapsed().as_secs_f64();
+        Ok(answers)
+    }
+
+    /// Writes requests as far as connections and the rate allow.
+    fn fill(&mut self, start: Instant, first: u64, now: Instant) {
+        let due = |n: u64| start + Duration::from_nanos((n - first) * 1_000_000_000 / self.options.rate.max(1));
+        for index in 0..self.connections.len() {
+            while self.connections[index].under_way.len() < self.options.in_flight {
+                let intended = if self.options.rate > 0 { due(self.sent) } else { now };
+                if intended > now {
+                    return;
+                }
+                self.opaque = self.opaque.wrapping_add(1);
+                let connection = &mut self.connections[index];
+                if self.consume {
+                    write_pull(&self.options, connection, self.opaque);
+                } else {
+                    let queue = (self.sent % self.options.queues as u64) as i32;
+                    write_send(&self.options, connection, self.opaque, queue, &self.body);
+                }
+                connection.under_way.push_back(intended);
+                self.sent += 1;
+            }
+        }
+    }
+
+    /// Writes what is to be written and takes the answers that are there.
+    fn exchange(&mut self, index: usize, answers: &mut Answers) -> Result<()> {
+        let connection = &mut self.connections[index];
+        while !connection.output.is_empty() {
+            match connection.stream.write(&connection.output) {
+                Ok(count) => connection.output.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        connection.input.reserve(READ_BYTES);
+        let length = connection.input.len();
+        connection.input.resize(length + READ_BYTES, 0);
+        let read = connection.stream.read(&mut connection.input[length..]);
+        connection.input.truncate(length + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => bail!("the broker closed the connection"),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
+            _ => {}
+        }
+        let now = Instant::now();
+        while let Some(frame) = frame::take(&mut connection.input, frame::MAX_FRAME_LENGTH)? {
+            let header = Header::decode(&frame)?;
+            let intended = connection.under_way.pop_front().context("an answer that nobody asked for")?;
+            let waited = now.duration_since(intended).as_micros() as u64;
+            answers.latency.saturating_record(waited.max(1));
+            if self.consume {
+                answers.messages += take_pull(connection, self.options.queues, &header, &frame)?;
+            } else if header.code == codes::SUCCESS {
+                answers.messages += 1;
+            } else {
+                *answers.errors.entry(header.code).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        let mut fds: Vec<_> = self.connections.iter().map(|c| PollFd::new(&c.stream, PollFlags::IN)).collect();
+        // With a rate the next message may be due before an answer comes.
+        let nanoseconds = if self.options.rate > 0 { 20_000 } else { 100_000_000 };
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: nanoseconds }))?;
+        Ok(())
+    }
+}
+
+fn progress(time: Duration) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(time.as_millis() as u64);
+    let style = ProgressStyle::with_template("{wide_bar} {msg} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style)
+}
+
+fn head(options: &Options, code: i32, opaque: i32) -> Outgoing<'static> {
+    Outgoing { serialization: options.serialization.serialization(), code, opaque, flag: 0, remark: None, extra: &[] }
+}
+
+fn write_send(options: &Options, connection: &mut Connection, opaque: i32, queue: i32, body: &[u8]) {
+    let request = SendMessageV2 {
+        producer_group: "bench",
+        topic: &options.topic,
+        default_topic: "TBW102",
+        default_topic_queue_nums: 4,
+        queue_id: queue,
+        sys_flag: 0,
+        born_timestamp: 1_700_000_000_000,
+        flag: 0,
+        properties: Some("UNIQ_KEY\u{1}7F0000010001000000000000000000000\u{2}WAIT\u{1}true\u{2}"),
+        reconsume_times: Some(0),
+        unit_mode: Some(false),
+        max_reconsume_times: None,
+        batch: Some(false),
+    };
+    head(options, SendMessageV2::CODE, opaque).write(&request, body.len(), &mut connection.output);
+    connection.output.extend_from_slice(body);
+}
+
+fn write_pull(options: &Options, connection: &mut Connection, opaque: i32) {
+    let request = PullMessage {
+        consumer_group: "bench",
+        topic: &options.topic,
+        queue_id: connection.queue,
+        queue_offset: connection.offset,
+        max_msg_nums: options.batch,
+        sys_flag: pull_flags::SUBSCRIPTION,
+        commit_offset: 0,
+        suspend_timeout_millis: 0,
+        subscription: Some("*"),
+        sub_version: 0,
+        expression_type: Some("TAG"),
+        max_msg_bytes: None,
+    };
+    head(options, PullMessage::CODE, opaque).write(&request, 0, &mut connection.output);
+}
+
+/// Counts a pull's messages and moves on; at a queue's end the next queue is read from its start.
+fn take_pull(connection: &mut Connection, queues: i32, header: &Header<'_>, frame: &protocol::Frame) -> Result<u64> {
+    if header.code != codes::SUCCESS {
+        connection.queue = (connection.queue + 1) % queues;
+        connection.offset = 0;
+        return Ok(0);
+    }
+    let reply: PullMessageReply = header.read()?;
+    let count = reply.next_begin_offset - connection.offset;
+    // One message of each answer is looked at as a whole; all of them would measure this tool.
+    let first = record::decode_checked(&frame.body)?;
+    anyhow::ensure!(
+        first.queue_offset == connection.offset,
+        "offset {} where {} was asked for",
+        first.queue_offset,
+        connection.offset
+    );
+    connection.offset = reply.next_begin_offset;
+    Ok(count as u64)
+}
