@@ -26,6 +26,14 @@ fn set(bodies: &[String]) -> BTreeSet<&str> {
     bodies.iter().map(String::as_str).collect()
 }
 
+/// Waits until the name server knows a topic that a send has made: a Go consumer that starts before that gives up.
+fn wait_for_route(server: &str, topic: &str) {
+    tests::wait_for("the topic's route", || {
+        let list = std::process::Command::new(tests::binary()).args(["admin", "topicList", "-n", server]).output().unwrap();
+        String::from_utf8_lossy(&list.stdout).lines().any(|line| line == topic).then_some(())
+    });
+}
+
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}{n}")).collect()
 }
@@ -60,6 +68,7 @@ fn sends_arrive_in_order(client: &mut Client, server: &str, can: Abilities) {
         assert_eq!(client.call(&["SendBatch", server, "Orders", "TagB", "batch-", "7"]), ["SEND_OK", "7"]);
         expected.extend(numbered("batch-", 7));
     }
+    wait_for_route(server, "Orders");
     client.call(&["push", server, "group-all", "Orders", "*", "0"]);
     let got = client.bodies(&["poll", "group-all", &expected.len().to_string()]);
     assert_eq!((got.len(), set(&got)), (expected.len(), set(&expected)));
@@ -83,6 +92,7 @@ fn tags_are_filtered(client: &mut Client, server: &str) {
     for n in 0..12 {
         client.call(&["send", server, "Tagged", ["red", "green", "blue"][n % 3], &format!("{n}")]);
     }
+    wait_for_route(server, "Tagged");
     client.call(&["push", server, "group-tags", "Tagged", "red || blue", "0"]);
     let got = client.bodies(&["poll", "group-tags", "8"]);
     assert_eq!(set(&got), BTreeSet::from(["0", "2", "3", "5", "6", "8", "9", "11"]));
@@ -111,6 +121,7 @@ fn nothing_is_lost_by_restarts(client: &mut Client, server: &mut Server) {
             tests::wait_for("a send to succeed", || client.try_call(&["send", &address, "Kept", "TagA", body]).ok());
         }
         sent.extend(fresh.clone());
+        wait_for_route(&address, "Kept");
         let group = format!("group-kept-{round}");
         client.call(&["push", &address, &group, "Kept", "*", "0"]);
         let got = client.bodies(&["poll", &group, &sent.len().to_string()]);
