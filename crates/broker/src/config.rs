@@ -8,6 +8,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use stdx::config::{Source, Table, Value};
+use store::index::Shape;
 use store::{Options, Policy};
 
 /// Whether and how a broker copies.
@@ -69,6 +70,9 @@ const ALIASES: &[(&str, &str)] = &[
     ("mapedFileSizeConsumeQueue", "mappedFileSizeConsumeQueue"),
     ("haSlaveFallbehindMax", "haMaxGapNotInSync"),
 ];
+
+/// Bytes of log that may be read before a broker is open: a second or two.
+const SCAN_AT_OPEN: u64 = 2 << 30;
 
 const PORTS: std::ops::RangeInclusive<i32> = 1..=65535;
 /// The VIP port is this far below `listenPort`.
@@ -139,6 +143,33 @@ stdx::config! {
     Live access_message_in_memory_max_ratio: i32 = "accessMessageInMemoryMaxRatio", 40, in 1..=100;
     /// Bytes of queue entries that one pull may pass over because their tags do not match.
     Live max_filter_message_size: i32 = "maxFilterMessageSize", 16000, in 20..;
+
+    /// Hours of the day at which old files are deleted, as `04` or `04;16`.
+    Live delete_when: String = "deleteWhen", "04".into();
+    /// Hours that messages are kept before their file may be deleted.
+    Live file_reserved_time: i32 = "fileReservedTime", 72, in 0..;
+    /// Percent of the disk in use from which old files are deleted at any hour; taken as 10 to 95.
+    Live disk_max_used_space_ratio: i32 = "diskMaxUsedSpaceRatio", 75, in 0..=100;
+    /// Percent of the disk in use from which files are deleted whatever their age; taken as 30 to 85.
+    Live disk_space_clean_forcibly_ratio: i32 = "diskSpaceCleanForciblyRatio", 85, in 0..=100;
+    /// Percent of the disk in use from which messages are refused; taken as 35 to 90.
+    Live disk_space_warning_level_ratio: i32 = "diskSpaceWarningLevelRatio", 90, in 0..=100;
+    /// Whether files may be deleted before their time when the disk is too full.
+    Live clean_file_forcibly_enable: bool = "cleanFileForciblyEnable", true;
+    /// ms between two looks for files to delete.
+    Live clean_resource_interval: i32 = "cleanResourceInterval", 10_000, in 1..;
+    /// ms between the deletions of two commit log files.
+    Live delete_commit_log_files_interval: i32 = "deleteCommitLogFilesInterval", 100, in 0..;
+    /// Whether messages can be found by key.
+    Restart message_index_enable: bool = "messageIndexEnable", true;
+    /// Hash slots of a key index file.
+    Restart max_hash_slot_num: i32 = "maxHashSlotNum", 5_000_000, in 1..=500_000_000;
+    /// Keys in an index file.
+    Restart max_index_num: i32 = "maxIndexNum", 20_000_000, in 2..=100_000_000;
+    /// Messages that a query by key gives at the most.
+    Live max_msgs_num_batch: i32 = "maxMsgsNumBatch", 64, in 1..;
+    /// Messages that a query by unique key looks at.
+    Live default_query_max_num: i32 = "defaultQueryMaxNum", 32, in 1..;
 
     /// Whether a send to an unknown topic makes it.
     Live auto_create_topic_enable: bool = "autoCreateTopicEnable", true;
@@ -303,12 +334,18 @@ impl BrokerConfig {
     }
 
     /// How the store is opened.
-    pub fn store_options(&self) -> Options {
+    pub fn store_options(&self, delays: Vec<i64>) -> Options {
         Options {
             root: PathBuf::from(&self.store_path_root_dir),
             commit_log: PathBuf::from(&self.store_path_commit_log),
             segment_length: self.mapped_file_size_commit_log as u64,
             queue_file_length: self.mapped_file_size_consume_queue as u64,
+            index: self
+                .message_index_enable
+                .then_some(Shape { slots: self.max_hash_slot_num as u32, entries: self.max_index_num as u32 }),
+            delays,
+            scan_at_open: SCAN_AT_OPEN,
+            disk: store::disk::Disk::default(),
             policy: match self.flush_disk_type {
                 FlushDiskType::SyncFlush => Policy::Persisted,
                 FlushDiskType::AsyncFlush => Policy::Written,

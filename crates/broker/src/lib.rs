@@ -5,6 +5,7 @@
 //! [`store::Store::append`] write the batch and derive → answers go out with one write. A message that waits for the
 //! disk is answered by [`Broker::sync`], a pull that waits by [`Broker::wake`] or [`Broker::tick`].
 
+mod announce;
 pub mod clients;
 pub mod config;
 pub mod handlers;
@@ -13,6 +14,7 @@ mod locks;
 pub mod meta;
 mod schedule;
 mod stats;
+mod storage;
 
 use std::collections::VecDeque;
 use std::io;
@@ -47,8 +49,6 @@ use crate::stats::Stats;
 const HOUSEKEEPING_MS: i64 = 10_000;
 /// How often the figures are sampled, in ms.
 const SAMPLE_MS: i64 = 1000;
-/// How often the consume queues are written to their files, and the log's state noted, in ms.
-const CHECKPOINT_MS: i64 = 10_000;
 
 /// How full a disk is, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,10 @@ pub trait Shell: Send + Sync {
     fn disk(&self, path: &Path) -> Option<Disk>;
     /// The machine's memory in bytes; 0 where it is not known.
     fn memory(&self) -> u64;
+    /// The hour of the day where the broker is, 0 to 23.
+    fn hour(&self, now: i64) -> u8;
+    /// Writes changed settings to the broker's configuration file, where it has one.
+    fn keep_settings(&self, changed: &[Entry]) -> io::Result<()>;
 }
 
 /// When what has to be done next.
@@ -74,7 +78,6 @@ struct Timers {
     sample: AtomicI64,
     housekeeping: AtomicI64,
     offsets: AtomicI64,
-    checkpoint: AtomicI64,
 }
 
 /// One broker. Network workers share it; every part has its own lock.
@@ -97,6 +100,8 @@ pub struct Broker {
     pub started: i64,
     rotation: AtomicU32,
     timers: Timers,
+    storage: storage::Timers,
+    announcing: announce::Announcing,
 }
 
 /// Why a broker can't be opened.
@@ -114,11 +119,11 @@ impl Broker {
     /// Opens the broker's data and makes its system topics. `store_host` is the address that clients are given
     /// (`brokerIP1:listenPort`), which is part of message ids.
     pub fn open(config: BrokerConfig, store_host: SocketAddr, shell: Arc<dyn Shell>, now: i64) -> Result<Self, OpenError> {
-        let store = Store::open(config.store_options())?;
+        let levels = schedule::parse_levels(&config.message_delay_level).map_err(OpenError::DelayLevels)?;
+        let store = Store::open(config.store_options(levels.clone()))?;
         let directory = store.root().join("config");
         let (topics, groups) = meta::open(&directory)?;
         let offsets = Offsets::open(directory.join("consumerOffset.json"))?;
-        let levels = schedule::parse_levels(&config.message_delay_level).map_err(OpenError::DelayLevels)?;
         let schedule = Schedule::open(directory.join("delayOffset.json"), levels)?;
         let timer = |after: i64| AtomicI64::new(now + after);
         let broker = Self {
@@ -126,8 +131,9 @@ impl Broker {
                 sample: timer(0),
                 housekeeping: timer(HOUSEKEEPING_MS),
                 offsets: timer(i64::from(config.flush_consumer_offset_interval)),
-                checkpoint: timer(CHECKPOINT_MS),
             },
+            storage: storage::Timers::new(now),
+            announcing: announce::Announcing::default(),
             config: RwLock::new(Arc::new(config)),
             store,
             topics,
@@ -154,13 +160,14 @@ impl Broker {
         self.config.read().clone()
     }
 
-    /// Changes settings of the running broker, all or none.
+    /// Changes settings, all or none: of the running broker, and in its file.
     pub fn update_config(&self, entries: &[Entry]) -> Result<(), String> {
         let mut current = self.config.write();
         let mut changed = BrokerConfig::clone(&current);
         for entry in entries {
             changed.set(&entry.key, &entry.value).map_err(|e| e.to_string())?;
         }
+        self.shell.keep_settings(entries).map_err(|e| format!("nothing was changed, as the configuration file can't be: {e}"))?;
         *current = Arc::new(changed);
         drop(current);
         self.shell.register_wanted();
@@ -254,17 +261,17 @@ impl Broker {
     /// Has the disk confirm what is written, and answers who waited for it. Blocks; call it from a thread of its own.
     pub fn sync(&self, now: i64) -> Result<(), AppendError> {
         let woken = self.store.sync()?;
-        self.answer_synced();
+        self.answer_synced(now);
         woken.iter().for_each(|queue| self.wake(queue, now));
         Ok(())
     }
 
-    fn answer_synced(&self) {
+    fn answer_synced(&self, now: i64) {
         let visible = self.store.visible();
         loop {
             let done = self.waiting.lock().pop_front_if(|w| w.end() <= visible);
             match done {
-                Some(send) => send.answer(self, codes::SUCCESS),
+                Some(send) => send.answer(self, codes::SUCCESS, now),
                 None => return,
             }
         }
@@ -284,6 +291,7 @@ impl Broker {
             pull::retry(self, held, now);
         }
         self.expire_sends(now);
+        self.expire_announcements(now);
         self.deliver_delayed(now);
         let due = |timer: &AtomicI64, period: i64| {
             let due = timer.load(Ordering::Relaxed) <= now;
@@ -304,22 +312,6 @@ impl Broker {
         }
     }
 
-    /// Whether [`Broker::checkpoint`] should run. It writes much and is not for the thread that ticks.
-    pub fn checkpoint_due(&self, now: i64) -> bool {
-        let due = self.timers.checkpoint.load(Ordering::Relaxed) <= now;
-        if due {
-            self.timers.checkpoint.store(now + CHECKPOINT_MS, Ordering::Relaxed);
-        }
-        due
-    }
-
-    /// Brings derived files up to date on disk, so that the next start has little to read.
-    pub fn checkpoint(&self) {
-        if let Err(error) = self.store.checkpoint() {
-            tracing::error!("consume queues and checkpoint can't be written: {error}");
-        }
-    }
-
     fn save_offsets(&self, now: i64) {
         if let Err(error) = self.offsets.save(now).and_then(|()| self.schedule.save(now)) {
             tracing::error!("offsets can't be saved and are tried again: {error}");
@@ -331,13 +323,16 @@ impl Broker {
         loop {
             let late = self.waiting.lock().pop_front_if(|w| w.deadline <= now);
             match late {
-                Some(send) => send.answer(self, codes::FLUSH_DISK_TIMEOUT),
+                Some(send) => send.answer(self, codes::FLUSH_DISK_TIMEOUT, now),
                 None => return,
             }
         }
     }
 
     fn deliver_delayed(&self, now: i64) {
+        if self.store.rebuilding().is_some() {
+            return;
+        }
         for level in 1..=self.schedule.levels() {
             loop {
                 let mut batch = Batch::default();
@@ -451,6 +446,7 @@ impl Broker {
             GetMinOffset::CODE => consume::get_min_offset(self, call, call.header.read()?),
             SearchOffset::CODE => consume::search_offset(self, call, call.header.read()?),
             GetEarliestStoreTime::CODE => consume::get_earliest_store_time(self, call, call.header.read()?),
+            QueryMessage::CODE => consume::query_message(self, call, call.header.read()?),
             ViewMessage::CODE => consume::view_message(self, call, call.header.read()?),
             GetAllConsumerOffset::CODE => consume::get_all_consumer_offset(self, call),
             Heartbeat::CODE => client_handlers::heartbeat(self, call),

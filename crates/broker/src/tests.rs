@@ -21,6 +21,12 @@ impl Shell for NoShell {
     fn memory(&self) -> u64 {
         0
     }
+    fn hour(&self, _: i64) -> u8 {
+        0
+    }
+    fn keep_settings(&self, _: &[stdx::properties::Entry]) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A broker on a directory of its own.

@@ -1,6 +1,6 @@
 //! A broker as a process: its listeners, its threads, its registration.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use broker::{Broker, BrokerConfig, Disk, Shell};
 use net::now_ms;
 use net::server::Workers;
 use stdx::config::{Source, Table};
+use stdx::properties::{self, Entry};
 use tokio::sync::Notify;
 
 use crate::boot::{self, Environment, Exit};
@@ -19,6 +20,9 @@ use crate::{ProcessOptions, logging};
 
 /// How often the broker's timers are looked at; delayed messages are late by this at the most.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How often the store is looked after; files are deleted this far apart at the least.
+const STORAGE_PERIOD: Duration = Duration::from_millis(100);
 
 pub fn run(options: &ProcessOptions) -> Result<i32> {
     let environment = Environment::read();
@@ -46,7 +50,7 @@ pub fn run(options: &ProcessOptions) -> Result<i32> {
     boot::raise_file_limit();
     boot::runtime()?.block_on(async {
         let workers = boot::workers()?;
-        let running = start(&workers, config).await?;
+        let running = start(&workers, config, options.config_file.clone()).await?;
         let config = running.broker.config();
         let servers =
             if config.namesrv_addr.is_empty() { String::new() } else { format!(" and name server is {}", config.namesrv_addr) };
@@ -82,6 +86,7 @@ struct Process {
     sync: Arc<Wanted>,
     register: Arc<Notify>,
     memory: u64,
+    config_file: Option<PathBuf>,
 }
 
 /// Wakes a thread that waits for work.
@@ -114,11 +119,20 @@ impl Shell for Process {
     }
     fn disk(&self, path: &Path) -> Option<Disk> {
         let stat = rustix::fs::statvfs(path).ok()?;
-        let total = stat.f_blocks * stat.f_frsize;
-        Some(Disk { total, used: total - stat.f_bfree * stat.f_frsize })
+        // What is kept back for the system counts neither as used nor as room.
+        let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
+        Some(Disk { total: used + stat.f_bavail * stat.f_frsize, used })
     }
     fn memory(&self) -> u64 {
         self.memory
+    }
+    fn hour(&self, now: i64) -> u8 {
+        let time = jiff::Timestamp::from_millisecond(now).unwrap_or_default();
+        time.to_zoned(jiff::tz::TimeZone::system()).hour() as u8
+    }
+    fn keep_settings(&self, changed: &[Entry]) -> std::io::Result<()> {
+        let Some(path) = &self.config_file else { return Ok(()) };
+        stdx::atomic_file::write(path, &properties::change(&std::fs::read(path)?, changed))
     }
 }
 
@@ -140,10 +154,10 @@ pub struct Running {
 }
 
 /// Opens a broker, serves it on its port and on the VIP port, and registers it.
-pub async fn start(workers: &Arc<Workers>, config: BrokerConfig) -> Result<Running> {
+pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Running> {
     let host = boot::resolve(&config.broker_ip1, config.listen_port).context("brokerIP1")?;
     let (sync, register) = (Arc::new(Wanted::default()), Arc::new(Notify::new()));
-    let shell = Process { sync: sync.clone(), register: register.clone(), memory: memory() };
+    let shell = Process { sync: sync.clone(), register: register.clone(), memory: memory(), config_file };
     let root = config.store_path_root_dir.clone();
     let broker = Arc::new(
         Broker::open(config, host, Arc::new(shell), now_ms()).with_context(|| format!("can't open the store in {root}"))?,
@@ -157,21 +171,21 @@ pub async fn start(workers: &Arc<Workers>, config: BrokerConfig) -> Result<Runni
         recovered.messages
     );
     if let Some(cut) = &recovered.cut {
-        tracing::warn!("{cut}; what followed was no whole message and is gone");
+        tracing::warn!("{cut}; what followed was put aside");
     }
     listen(workers, &broker)?;
     let stop = Arc::new(AtomicBool::new(false));
     let threads = vec![
         spawn("tick", tick_loop(broker.clone(), stop.clone()))?,
         spawn("sync", sync_loop(broker.clone(), sync.clone(), stop.clone()))?,
-        spawn("checkpoint", checkpoint_loop(broker.clone(), stop.clone()))?,
+        spawn("storage", storage_loop(broker.clone(), stop.clone()))?,
     ];
     let registrar = Registrar::new(broker.clone());
     if broker.config().name_servers().is_empty() {
         tracing::warn!("no name server is given (-n, namesrvAddr or $NAMESRV_ADDR): clients will not find this broker");
     }
     // Whoever reads the boot line may ask the name servers for this broker's routes at once.
-    registrar.register().await;
+    registrar.register_now().await;
     let registering = tokio::spawn(registrar.clone().run(register));
     Ok(Running { broker, registrar, registering, stop, sync, threads })
 }
@@ -217,12 +231,12 @@ fn sync_loop(broker: Arc<Broker>, wanted: Arc<Wanted>, stop: Arc<AtomicBool>) ->
     }
 }
 
-fn checkpoint_loop(broker: Arc<Broker>, stop: Arc<AtomicBool>) -> impl FnOnce() {
+fn storage_loop(broker: Arc<Broker>, stop: Arc<AtomicBool>) -> impl FnOnce() {
     move || {
         while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(100));
-            if broker.checkpoint_due(now_ms()) {
-                broker.checkpoint();
+            let more = broker.tend_store(now_ms());
+            if !more {
+                std::thread::sleep(STORAGE_PERIOD);
             }
         }
     }

@@ -33,8 +33,15 @@ impl Registrar {
         Self { broker, ha_address, pool: Pool::default() }
     }
 
-    /// Registers with all name servers at once. `true` where all of them took it.
-    pub async fn register(&self) -> bool {
+    /// Registers with all name servers, and gives the answers that waited for it. `true` where all of them took it.
+    pub async fn register_now(&self) -> bool {
+        let ticket = self.broker.registration_begins();
+        let all = self.register().await;
+        self.broker.registration_ended(ticket);
+        all
+    }
+
+    async fn register(&self) -> bool {
         let body = self.broker.registration();
         let tasks: Vec<_> = self
             .broker
@@ -80,7 +87,7 @@ impl Registrar {
     /// Registers whenever it is `wanted`, and once a period.
     pub async fn run(self, wanted: Arc<Notify>) {
         loop {
-            let registered = self.register().await;
+            let registered = self.register_now().await;
             let period = Duration::from_millis(self.broker.config().register_name_server_period as u64);
             let wait = if registered { period.clamp(MIN_PERIOD, MAX_PERIOD) } else { RETRY };
             tokio::select! {

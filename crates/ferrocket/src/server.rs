@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<i32> {
     boot::runtime()?.block_on(async {
         let workers = boot::workers()?;
         namesrv_process::start(&workers, namesrv_config)?;
-        let running = broker_process::start(&workers, broker_config).await?;
+        let running = broker_process::start(&workers, broker_config, None).await?;
         greet(options, &name_server, &environment, began);
         boot::stop_signal().await?;
         running.stop(&workers).await?;

@@ -52,6 +52,11 @@ impl Connection {
         Self { id, remote, local, outbox, next_opaque: AtomicI32::new(1) }
     }
 
+    /// Gives the client whole encoded frames.
+    pub fn push(&self, frames: Bytes) {
+        self.outbox.push(frames);
+    }
+
     /// Sends the client a request that it does not answer. Requests go out in JSON, which every client reads.
     pub fn send_oneway<'h, R: Request<'h>>(&self, request: &R, body: &[u8]) {
         let head = Outgoing {

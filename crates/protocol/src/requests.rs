@@ -150,6 +150,7 @@ macro_rules! requests {
 requests! {
     10 SendMessage<'a> -> SendMessageReply<'r>;
     11 PullMessage<'a> -> PullMessageReply;
+    12 QueryMessage<'a> -> QueryMessageReply;
     14 QueryConsumerOffset<'a> -> OffsetReply;
     15 UpdateConsumerOffset<'a> -> ();
     17 CreateTopic<'a> -> ();
@@ -265,6 +266,10 @@ headers! {
     }
     OffsetReply { offset: i64 = "offset" }
     TimestampReply { timestamp: i64 = "timestamp" }
+    QueryMessageReply {
+        index_last_update_timestamp: i64 = "indexLastUpdateTimestamp",
+        index_last_update_phyoffset: i64 = "indexLastUpdatePhyoffset",
+    }
     UpdateConsumerOffset<'a> {
         consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
         commit_offset: i64 = "commitOffset",
@@ -288,6 +293,10 @@ headers! {
     GetMaxOffset<'a> { topic: &'a str = "topic", queue_id: i32 = "queueId" }
     GetMinOffset<'a> { topic: &'a str = "topic", queue_id: i32 = "queueId" }
     GetEarliestStoreTime<'a> { topic: &'a str = "topic", queue_id: i32 = "queueId" }
+    QueryMessage<'a> {
+        topic: &'a str = "topic", key: &'a str = "key", max_num: i32 = "maxNum", begin_timestamp: i64 = "beginTimestamp",
+        end_timestamp: i64 = "endTimestamp", unique_key: Option<&'a str> = "_UNIQUE_KEY_QUERY",
+    }
     ViewMessage<'a> { topic: Option<&'a str> = "topic", offset: i64 = "offset" }
     Heartbeat {}
     UnregisterClient<'a> {

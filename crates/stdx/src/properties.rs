@@ -100,6 +100,37 @@ fn unescape(text: &str, line: usize) -> Result<String, PropertiesError> {
     Ok(String::from_utf16_lossy(&units))
 }
 
+/// A file's text with settings changed: lines of the keys go, and the new values stand at the end. Comments and
+/// everything else stay as they are.
+pub fn change(text: &[u8], changed: &[Entry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut at = 0;
+    while at < lines.len() {
+        // A line with those that continue it.
+        let mut end = at + 1;
+        let trimmed = |line: &[u8]| decode(line).trim_end_matches(['\r', '\n']).to_owned();
+        let comment = trimmed(lines[at]).trim_start_matches(is_blank).starts_with(['#', '!']);
+        while !comment && end < lines.len() && continues(&trimmed(lines[end - 1])) {
+            end += 1;
+        }
+        let whole = lines[at..end].concat();
+        let goes = parse(&whole).is_ok_and(|found| found.iter().any(|entry| changed.iter().any(|c| c.key == entry.key)));
+        if !goes {
+            out.extend_from_slice(&whole);
+        }
+        at = end;
+    }
+    if !out.is_empty() && !out.ends_with(b"\n") {
+        out.push(b'\n');
+    }
+    for entry in changed {
+        let value = entry.value.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+        out.extend_from_slice(format!("{}={value}\n", entry.key).as_bytes());
+    }
+    out
+}
+
 /// Replaces `${name}` by what `lookup` knows of it. Returns the names that it does not know, which stay as they are.
 pub fn expand(value: &str, lookup: impl Fn(&str) -> Option<String>) -> (String, Vec<String>) {
     let (mut out, mut unknown) = (String::new(), Vec::new());
@@ -124,6 +155,20 @@ pub fn expand(value: &str, lookup: impl Fn(&str) -> Option<String>) -> (String, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_file_keeps_its_comments() {
+        let text = b"# the broker\r\nfileReservedTime = 48\r\nnamesrvAddr=a:1;\\\r\n  b:2\r\nbrokerName=x\n";
+        let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into(), line: 0 };
+        let changed = change(text, &[entry("namesrvAddr", "c:3"), entry("storePathRootDir", "C:\\new")]);
+        let shown = String::from_utf8(changed.clone()).unwrap();
+        assert_eq!(
+            shown,
+            "# the broker\r\nfileReservedTime = 48\r\nbrokerName=x\nnamesrvAddr=c:3\nstorePathRootDir=C:\\\\new\n"
+        );
+        assert_eq!(parse(&changed).unwrap().last().unwrap().value, "C:\\new");
+        assert_eq!(change(b"", &[entry("a", "1")]), b"a=1\n");
+    }
 
     fn pairs(text: &str) -> Vec<(String, String)> {
         parse(text.as_bytes()).unwrap().into_iter().map(|e| (e.key, e.value)).collect()

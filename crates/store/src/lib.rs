@@ -4,11 +4,15 @@
 //! ([`replication::Watermarks`]), the consume queues follow in the same pass, and who watches a queue is told.
 //! A handler appends a [`Batch`] with one lock and one write for all the messages of a read.
 //!
-//! It reads no clock and starts no thread: the shell calls [`Store::sync`] and [`Store::checkpoint`], and gives
-//! the time. An I/O error on the log fences it: nothing is acknowledged any more, and a failed fsync is never
-//! retried.
+//! It reads no clock and starts no thread: the shell calls [`Store::sync`], [`Store::prepare`], [`Store::index`] and
+//! [`Store::checkpoint`], and gives the time. An I/O error on the log fences it: nothing is acknowledged any more, and a
+//! failed fsync is never retried.
 
+mod check;
 mod checkpoint;
+mod clean;
+pub mod disk;
+pub mod index;
 pub mod log;
 pub mod queue;
 mod read;
@@ -16,22 +20,36 @@ mod recovery;
 mod segment;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::File;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use protocol::properties;
 use protocol::record::{self, BLANK_LENGTH, Record};
+use protocol::sys_flag::message;
 pub use replication::Policy;
 use replication::Watermarks;
 
+pub use crate::check::{CheckReport, Damage, check};
+use crate::checkpoint::Checkpoint;
+pub use crate::clean::{Cleaning, Retention};
+use crate::disk::Disk;
+use crate::index::{Index, Key};
 use crate::log::{Log, Slice, blank};
 use crate::queue::{Entry, Queue};
 pub use crate::read::{Boundary, GetLimits, GetResult, GetStatus};
-pub use crate::recovery::{Recovered, tags_code};
+pub use crate::recovery::{Progress, Recovered, tags_code};
 use crate::segment::Segment;
+
+/// How far ahead of its end the log's blocks are reserved by [`Store::prepare`].
+const PREPARE_AHEAD: u64 = 32 * 1024 * 1024;
+
+/// Queue files with unconfirmed writes up to which each is confirmed by itself at a checkpoint; where there are more,
+/// the whole file system is, in one call.
+const SYNC_EACH: usize = 64;
 
 /// Where a store is and how its files are cut.
 #[derive(Clone, Debug)]
@@ -44,7 +62,15 @@ pub struct Options {
     pub segment_length: u64,
     /// `mappedFileSizeConsumeQueue`, in bytes: a multiple of 20.
     pub queue_file_length: u64,
+    /// `maxHashSlotNum` and `maxIndexNum`; `None` where `messageIndexEnable` is false.
+    pub index: Option<index::Shape>,
     pub policy: Policy,
+    /// The delays of the levels of `messageDelayLevel`, in ms: queue entries of delayed messages hold when they are due.
+    pub delays: Vec<i64>,
+    /// How many bytes of log may be read before the store is open. Where there are more to read, it opens at once
+    /// and takes no messages until [`Store::rebuild`] is done.
+    pub scan_at_open: u64,
+    pub disk: Disk,
 }
 
 /// Why messages were not appended. Nothing of the batch was.
@@ -55,6 +81,11 @@ pub enum AppendError {
     /// The log takes no more messages until the broker is restarted.
     #[error("{0}")]
     Fenced(String),
+    /// The disk is fuller than `diskSpaceWarningLevelRatio`.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Rebuilding(Progress),
     #[error("a message of {length} bytes does not fit a commit log file of {segment}")]
     TooLarge { length: u64, segment: u64 },
 }
@@ -76,6 +107,8 @@ pub type Woken = Vec<Arc<Queue>>;
 pub struct Batch {
     data: Vec<u8>,
     messages: Vec<Message>,
+    /// The hashes of the messages' keys, with the message's number.
+    keys: Vec<(usize, i32)>,
 }
 
 /// One message of a batch.
@@ -111,6 +144,10 @@ impl Batch {
         let at = self.data.len();
         record.encode(&mut self.data);
         let length = (self.data.len() - at) as u64;
+        if record.sys_flag & message::TRANSACTION_MASK != message::TRANSACTION_ROLLBACK {
+            let nth = self.messages.len();
+            index::hashes(record.topic, record.properties, |hash| self.keys.push((nth, hash)));
+        }
         self.messages.push(Message { queue, at, length, tags_code, unit, place: Place::default() });
     }
 
@@ -129,12 +166,14 @@ impl Batch {
         if let Some(first) = self.messages.get(count) {
             self.data.truncate(first.at);
             self.messages.truncate(count);
+            self.keys.truncate(self.keys.partition_point(|(nth, _)| *nth < count));
         }
     }
 
     pub fn clear(&mut self) {
         self.data.clear();
         self.messages.clear();
+        self.keys.clear();
     }
 }
 
@@ -149,7 +188,11 @@ struct Pending {
 struct Tail {
     marks: Watermarks,
     pending: VecDeque<Pending>,
+    /// Keys of messages that are not yet visible.
+    keys: VecDeque<Key>,
     segment: Option<Arc<Segment>>,
+    /// The sum of the queues' visible ends.
+    entries: u64,
     /// Store timestamps never go back, since queues are searched by them.
     timestamp: i64,
 }
@@ -159,14 +202,28 @@ pub struct Store {
     options: Options,
     log: Log,
     queues: RwLock<HashMap<String, BTreeMap<i32, Arc<Queue>>>>,
+    index: Option<Index>,
     tail: Mutex<Tail>,
     visible: AtomicU64,
     /// One sync at a time; the marks move in its order.
     syncing: Mutex<()>,
-    fenced: AtomicBool,
-    fence_reason: Mutex<String>,
-    recovered: Recovered,
-    _lock: File,
+    /// One checkpoint at a time. `false` after an error: what the disk has of the queues is not known any more, and
+    /// the next start derives them again from the last checkpoint.
+    checkpoints: Mutex<bool>,
+    /// Something keeps messages out: a fence, a disk that is too full, a rebuild.
+    closed: AtomicBool,
+    closed_for: Mutex<ClosedFor>,
+    scan: Mutex<Option<recovery::Scan>>,
+    recovered: Mutex<Recovered>,
+    _lock: fs::File,
+}
+
+/// Why no messages are taken.
+#[derive(Debug, Default)]
+struct ClosedFor {
+    fence: Option<String>,
+    full_disk: Option<String>,
+    rebuild: Option<Progress>,
 }
 
 impl Store {
@@ -176,12 +233,17 @@ impl Store {
     }
 
     /// What was found when the store was opened.
-    pub fn recovered(&self) -> &Recovered {
-        &self.recovered
+    pub fn recovered(&self) -> Recovered {
+        self.recovered.lock().clone()
     }
 
     pub fn root(&self) -> &Path {
         &self.options.root
+    }
+
+    /// The directory of the commit log.
+    pub fn commit_log(&self) -> &Path {
+        &self.options.commit_log
     }
 
     /// The offset behind the last byte that readers may see.
@@ -200,9 +262,39 @@ impl Store {
         (tail.marks.written(), tail.marks.persisted())
     }
 
-    /// Why nothing can be appended any more, where that is so.
+    /// Why nothing can be appended until the broker is restarted, where that is so.
     pub fn fence(&self) -> Option<String> {
-        self.fenced.load(Ordering::Acquire).then(|| self.fence_reason.lock().clone())
+        self.closed_for.lock().fence.clone()
+    }
+
+    /// How far the queues have been made again from the log, while they are.
+    pub fn rebuilding(&self) -> Option<Progress> {
+        self.closed_for.lock().rebuild
+    }
+
+    /// Refuses messages with a reason until it is taken back with `None`: the disk is too full.
+    pub fn refuse(&self, reason: Option<String>) {
+        self.close_for(|closed| closed.full_disk = reason);
+    }
+
+    fn close_for(&self, change: impl FnOnce(&mut ClosedFor)) {
+        let mut closed = self.closed_for.lock();
+        change(&mut closed);
+        let any = closed.fence.is_some() || closed.full_disk.is_some() || closed.rebuild.is_some();
+        self.closed.store(any, Ordering::Release);
+    }
+
+    fn check_open(&self) -> Result<(), AppendError> {
+        if !self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let closed = self.closed_for.lock();
+        match (&closed.fence, closed.rebuild, &closed.full_disk) {
+            (Some(reason), ..) => Err(AppendError::Fenced(reason.clone())),
+            (None, Some(progress), _) => Err(AppendError::Rebuilding(progress)),
+            (None, None, Some(reason)) => Err(AppendError::Refused(reason.clone())),
+            (None, None, None) => Ok(()),
+        }
     }
 
     fn set_fence(&self, what: &str, error: &io::Error) -> AppendError {
@@ -210,8 +302,7 @@ impl Store {
             "the commit log is fenced: {what}: {error}. Nothing is acknowledged until the disk is mended and the broker restarted"
         );
         tracing::error!("{reason}");
-        self.fence_reason.lock().clone_from(&reason);
-        self.fenced.store(true, Ordering::Release);
+        self.close_for(|closed| closed.fence = Some(reason.clone()));
         AppendError::Fenced(reason)
     }
 
@@ -225,7 +316,7 @@ impl Store {
             return Ok(queue.clone());
         }
         let directory = queue::directory(&self.options.root.join("consumequeue"), topic, id);
-        let queue = Arc::new(Queue::open(directory, topic.to_owned(), id, self.options.queue_file_length)?);
+        let queue = Arc::new(Queue::open(self.options.disk.clone(), directory, topic.to_owned(), id, self.options.queue_file_length)?);
         queues.entry(topic.to_owned()).or_default().insert(id, queue.clone());
         Ok(queue)
     }
@@ -245,15 +336,15 @@ impl Store {
     /// Forgets a deleted topic's queues and removes their files. The records stay in the log until it is cleaned.
     pub fn delete_topic(&self, topic: &str) -> io::Result<()> {
         let gone = self.queues.write().remove(topic).unwrap_or_default();
-        // Appends hold the tail; after this none can push to the queues any more.
-        drop(self.tail.lock());
+        {
+            // Appends hold the tail; after this none can push to the queues any more.
+            let mut tail = self.tail.lock();
+            tail.entries -= gone.values().map(|queue| queue.max_offset() as u64).sum::<u64>();
+        }
         for queue in gone.values() {
             queue.destroy()?;
         }
-        match std::fs::remove_dir(self.options.root.join("consumequeue").join(topic)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        self.options.disk.remove_directory(&self.options.root.join("consumequeue").join(topic))?;
         // A later start must not read the deleted messages from the log again: their offsets may be taken anew.
         self.checkpoint()
     }
@@ -262,9 +353,7 @@ impl Store {
     /// [`Store::visible`] has reached it, and the queues whose watchers are to be told.
     pub fn append(&self, batch: &mut Batch, now: i64) -> Result<(u64, Woken), AppendError> {
         let mut tail = self.tail.lock();
-        if self.fenced.load(Ordering::Acquire) {
-            return Err(AppendError::Fenced(self.fence_reason.lock().clone()));
-        }
+        self.check_open()?;
         tail.timestamp = tail.timestamp.max(now);
         let timestamp = tail.timestamp;
         let start = tail.marks.written();
@@ -284,6 +373,10 @@ impl Store {
                 offset: queue_offset,
                 entry: Entry { offset: physical_offset as i64, size: message.length as i32, tags_code: message.tags_code },
             });
+        }
+        if self.index.is_some() {
+            let key = |(nth, hash): &(usize, i32)| Key::new(*hash, batch.messages[*nth].place.physical_offset, timestamp);
+            tail.keys.extend(batch.keys.iter().map(key));
         }
         Ok((end, self.derive(&mut tail)))
     }
@@ -375,9 +468,14 @@ impl Store {
         let mut woken = Woken::new();
         while tail.pending.front().is_some_and(|p| p.end <= visible) {
             let Some(Pending { queue, offset, entry, .. }) = tail.pending.pop_front() else { break };
+            tail.entries += 1;
             if queue.push(offset, entry) {
                 woken.push(queue);
             }
+        }
+        if let Some(index) = self.index.as_ref().filter(|_| !tail.keys.is_empty()) {
+            let count = tail.keys.partition_point(|key| key.offset() < visible);
+            index.push(tail.keys.drain(..count));
         }
         woken
     }
@@ -386,9 +484,22 @@ impl Store {
     /// An error fences the log, as what the disk has is not known any more.
     pub fn sync(&self) -> Result<Woken, AppendError> {
         let _one = self.syncing.lock();
+        let to = self.persist_log()?;
+        let mut tail = self.tail.lock();
+        tail.marks.advance_persisted(to);
+        Ok(self.derive(&mut tail))
+    }
+
+    /// Has the disk confirm what is written; the marks stay, as nobody is there to wake who waits for them.
+    fn persist(&self) -> Result<u64, AppendError> {
+        let _one = self.syncing.lock();
+        self.persist_log()
+    }
+
+    fn persist_log(&self) -> Result<u64, AppendError> {
         let (to, from) = self.written_and_persisted();
         if from == to {
-            return Ok(Woken::new());
+            return Ok(to);
         }
         if let Some(reason) = self.fence() {
             return Err(AppendError::Fenced(reason));
@@ -400,36 +511,161 @@ impl Store {
             }
             base += self.log.segment_length();
         }
-        let mut tail = self.tail.lock();
-        tail.marks.advance_persisted(to);
-        Ok(self.derive(&mut tail))
+        Ok(to)
+    }
+
+    /// Reserves the log's next blocks and makes its next file ahead of the sends that will need them.
+    pub fn prepare(&self) -> Result<(), AppendError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (written, _) = self.written_and_persisted();
+        let length = self.log.segment_length();
+        let base = written - written % length;
+        // The first file is made by the first send: a broker without messages has none.
+        let Some(segment) = self.log.segment(written) else { return Ok(()) };
+        let ahead = written - base + PREPARE_AHEAD;
+        let reserve = |segment: &Segment, end: u64| {
+            segment.reserve(end.min(length)).or_else(|error| match self.write_failed(segment, error) {
+                // Sends will be told of it; this was only for their convenience.
+                AppendError::DiskFull(_) => Ok(()),
+                other => Err(other),
+            })
+        };
+        reserve(&segment, ahead)?;
+        if ahead > length && length > PREPARE_AHEAD {
+            match self.log.segment_at(base + length) {
+                Ok(next) => reserve(&next, ahead - length)?,
+                Err(error) => tracing::warn!("the next commit log file can't be made ahead: {error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the key index follow the log, reading at most `budget` bytes of it. `true` where it has caught up.
+    pub fn index(&self, budget: u64) -> io::Result<bool> {
+        let Some(index) = &self.index else { return Ok(true) };
+        index.drain()?;
+        let Some(mut position) = index.reads_log_from() else { return Ok(true) };
+        position = position.max(self.log.min_offset());
+        let stop = self.visible().min(position + budget);
+        let mut keys = Vec::new();
+        let position = self.each_record(position, stop, |record, offset| {
+            if record.sys_flag & message::TRANSACTION_MASK != message::TRANSACTION_ROLLBACK {
+                let key = |hash| keys.push(Key::new(hash, offset, record.store_timestamp));
+                index::hashes(record.topic, record.properties, key);
+            }
+        })?;
+        index.add(&keys)?;
+        Ok(index.has_read_log(position, || self.visible()))
+    }
+
+    /// Gives the whole records from `position` to `stop`, and returns where it stopped: behind the last.
+    fn each_record(&self, mut position: u64, stop: u64, mut each: impl FnMut(&Record<'_>, u64)) -> io::Result<u64> {
+        while position < stop
+            && let Some(segment) = self.log.segment(position)
+        {
+            match log::look(segment.bytes()?, segment.base, position - segment.base) {
+                log::Found::Record { record, length } => {
+                    each(&record, position);
+                    position += length;
+                }
+                log::Found::Blank => position = segment.base + segment.length,
+                log::Found::End(why) => {
+                    tracing::error!("{} is damaged at {position}: {why}", segment.path().display());
+                    position = log::next_record(segment.bytes()?, segment.base, position).unwrap_or(segment.base + segment.length);
+                }
+            }
+        }
+        Ok(position)
+    }
+
+    /// Messages of a topic with a key, stored from `begin` to `end`: the newest `most`, oldest first. A key that only
+    /// has the same hash is not given.
+    pub fn query(&self, topic: &str, key: &str, most: usize, begin: i64, end: i64) -> io::Result<Vec<Slice>> {
+        let mut found: Vec<Slice> = Vec::new();
+        let Some(index) = &self.index else { return Ok(found) };
+        index.query(topic, key, begin, end, |offset| {
+            if let Some(slice) = self.record(offset)
+                && record::decode(slice.bytes()).is_ok_and(|record| record.topic == topic && has_key(record.properties, key))
+            {
+                found.push(slice);
+            }
+            found.len() < most
+        })?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The newest message that the key index knows.
+    pub fn last_indexed(&self) -> index::Last {
+        self.index.as_ref().map_or_else(index::Last::default, Index::last)
     }
 
     /// Writes what queues hold in memory, has the disk confirm it, and notes how far that goes, so that the next
     /// start reads the log from there.
     pub fn checkpoint(&self) -> io::Result<()> {
-        let (derived, timestamp) = {
-            let tail = self.tail.lock();
-            (tail.marks.visible(), tail.timestamp)
-        };
-        for queue in self.queues() {
-            queue.flush()?;
-            queue.sync()?;
+        let mut possible = self.checkpoints.lock();
+        if !*possible || self.rebuilding().is_some() {
+            return Ok(());
         }
-        self.sync().map_err(io::Error::other)?;
-        checkpoint::write(&self.options.root, &checkpoint::Checkpoint { timestamp, derived })
+        let result = self.write_checkpoint();
+        *possible = result.is_ok();
+        result
+    }
+
+    fn write_checkpoint(&self) -> io::Result<()> {
+        let (derived, timestamp, entries) = {
+            let tail = self.tail.lock();
+            (tail.marks.visible(), tail.timestamp, tail.entries)
+        };
+        self.persist_queues()?;
+        let persist = || self.persist().map(|_| ()).map_err(io::Error::other);
+        let indexed = match &self.index {
+            // The index on disk must not know more than the log on disk.
+            Some(index) => index.flush(persist)?.offset,
+            None => persist().map(|()| 0)?,
+        };
+        checkpoint::write(&self.options.disk, &self.options.root, &Checkpoint { timestamp, derived, entries, indexed })
+    }
+
+    fn persist_queues(&self) -> io::Result<()> {
+        let queues = self.queues();
+        for queue in &queues {
+            queue.flush()?;
+        }
+        let dirty: Vec<_> = queues.into_iter().filter(|queue| queue.dirty()).collect();
+        if dirty.len() <= SYNC_EACH {
+            return dirty.iter().try_for_each(|queue| queue.sync());
+        }
+        dirty.iter().for_each(|queue| queue.synced());
+        self.options.disk.sync_all(&self.options.root)
     }
 
     /// Stops in good order: everything is on disk and the next start has nothing to mend.
     pub fn close(&self) -> io::Result<()> {
+        if self.rebuilding().is_some() {
+            return Ok(());
+        }
+        if let Some(index) = &self.index {
+            index.drain()?;
+        }
         self.checkpoint()?;
-        std::fs::remove_file(self.options.root.join(recovery::ABORT_FILE))
+        if *self.checkpoints.lock() {
+            self.options.disk.remove(&self.options.root.join(recovery::ABORT_FILE))?;
+        }
+        Ok(())
     }
 
     /// The record at a commit log offset, where one begins there that readers may see.
     pub fn record(&self, offset: u64) -> Option<Slice> {
         self.log.record(offset, self.visible())
     }
+}
+
+fn has_key(properties: &str, key: &str) -> bool {
+    properties::get(properties, properties::UNIQUE_KEY) == Some(key)
+        || properties::get(properties, properties::KEYS).is_some_and(|keys| keys.split(' ').any(|word| word == key))
 }
 
 #[cfg(test)]

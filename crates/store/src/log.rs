@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use protocol::record::{self, BLANK_LENGTH, MAGIC_BLANK};
+use protocol::record::{self, BLANK_LENGTH, MAGIC_BLANK, MAGIC_V1, MAGIC_V2};
 
+use crate::disk::Disk;
 use crate::segment::Segment;
 
 /// The segments of a commit log, by base offset.
 #[derive(Debug)]
 pub struct Log {
+    disk: Disk,
     directory: PathBuf,
     segment_length: u64,
     segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
@@ -35,29 +37,27 @@ impl Slice {
 }
 
 impl Log {
-    /// Opens the files of a directory; all must have the configured length, but for an empty last one, which a
-    /// crash between creating and sizing leaves behind.
-    pub fn open(directory: &Path, segment_length: u64) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        let mut segments = BTreeMap::new();
+    /// Opens the files of a directory. All must have the configured length, but for the last one, which is shorter
+    /// where a crash came between making it and giving it its length.
+    pub fn open(disk: Disk, directory: &Path, segment_length: u64) -> io::Result<Self> {
+        disk.make_directories(directory)?;
+        let mut found = BTreeMap::new();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            let path = entry.path();
-            let Some(base) = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()) else {
-                continue;
-            };
-            let length = entry.metadata()?.len();
-            if length == 0 {
-                fs::remove_file(&path)?;
-                continue;
+            if let Some(base) = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()) {
+                found.insert(base, (entry.path(), entry.metadata()?.len()));
             }
-            if length != segment_length {
+        }
+        let last = found.keys().next_back().copied();
+        let mut segments = BTreeMap::new();
+        for (base, (path, length)) in found {
+            if length != segment_length && !(Some(base) == last && length < segment_length) {
                 let reason = format!("{} has {length} bytes, mappedFileSizeCommitLog says {segment_length}", path.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
             }
-            segments.insert(base, Arc::new(Segment::open(&path, base, length)?));
+            segments.insert(base, Arc::new(Segment::open(&disk, &path, base, segment_length)?));
         }
-        Ok(Self { directory: directory.to_owned(), segment_length, segments: RwLock::new(segments) })
+        Ok(Self { disk, directory: directory.to_owned(), segment_length, segments: RwLock::new(segments) })
     }
 
     pub fn segment_length(&self) -> u64 {
@@ -86,14 +86,30 @@ impl Log {
         if let Some(segment) = self.segments.read().get(&base) {
             return Ok(segment.clone());
         }
-        let segment = Arc::new(Segment::create(&self.directory, base, self.segment_length)?);
+        let segment = Arc::new(Segment::create(&self.disk, &self.directory, base, self.segment_length)?);
         self.segments.write().insert(base, segment.clone());
         Ok(segment)
     }
 
-    /// Takes a segment out whose file is no longer the log's.
-    pub fn forget(&self, base: u64) {
-        self.segments.write().remove(&base);
+    /// Takes a segment out of the log; its file is moved into the directory `aside`.
+    pub fn put_aside(&self, base: u64, aside: &Path) -> io::Result<()> {
+        if let Some(segment) = self.segments.write().remove(&base) {
+            self.disk.rename(segment.path(), &aside.join(crate::segment::file_name(base)))?;
+            self.disk.sync_directory(&self.directory)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segment, unless it is the only one. Who reads it still can.
+    pub fn remove_oldest(&self) -> io::Result<Option<Arc<Segment>>> {
+        let oldest = {
+            let mut segments = self.segments.write();
+            if segments.len() < 2 { None } else { segments.pop_first().map(|(_, segment)| segment) }
+        };
+        if let Some(segment) = &oldest {
+            self.disk.remove(segment.path())?;
+        }
+        Ok(oldest)
     }
 
     /// `length` bytes at `offset`, which must be within one segment. The caller looks only below the visible mark.
@@ -152,4 +168,19 @@ pub fn look(segment: &[u8], base: u64, position: u64) -> Found<'_> {
         Ok(record) => Found::End(format!("the record says that its offset is {}", record.physical_offset)),
         Err(error) => Found::End(error.to_string()),
     }
+}
+
+/// Where the records of a segment go on behind damage at `position`: at the next whole record that names its own
+/// offset, or at the blank that ends the segment.
+pub fn next_record(segment: &[u8], base: u64, position: u64) -> Option<u64> {
+    let magics = [MAGIC_V1, MAGIC_V2, MAGIC_BLANK].map(u32::to_be_bytes);
+    let from = (position - base) as usize + 1;
+    // The magic is the second number of a record.
+    let candidates = segment.get(from + 4..)?.windows(4).enumerate().filter(|(_, bytes)| magics.iter().any(|m| m == bytes));
+    let found = candidates.map(|(at, _)| (from + at) as u64).find(|at| match look(segment, base, *at) {
+        Found::Record { .. } => true,
+        Found::Blank => record::peek(&segment[*at as usize..]).is_some_and(|(left, _)| at + u64::from(left) == segment.len() as u64),
+        Found::End(_) => false,
+    });
+    found.map(|at| base + at)
 }

@@ -4,21 +4,24 @@
 //! Entries are derived from the log, so a crash that takes the newest ones costs nothing: they are derived
 //! again. The newest are kept in memory and written in batches.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::disk::{Disk, DiskFile};
 use crate::segment::file_name;
 
 /// Bytes of an entry on disk.
 pub const ENTRY_LENGTH: u64 = 20;
 
-/// Entries that are kept in memory before they are written together.
-const WRITE_BATCH: usize = 512;
+/// Entries that are kept in memory before they are written together; with ten thousand queues this is 30 MB.
+const WRITE_BATCH: usize = 128;
+
+/// Entries that are read from a file in one go.
+pub const READ_BATCH: usize = 64;
 
 /// The size of the entries that stand before a queue's first message when the file begins earlier.
 const PRE_BLANK_SIZE: i32 = i32::MAX;
@@ -59,6 +62,7 @@ impl Entry {
 pub struct Queue {
     pub topic: String,
     pub id: i32,
+    disk: Disk,
     directory: PathBuf,
     file_length: u64,
     /// The offset that the next message gets; moves when a message is appended, before it is visible.
@@ -76,26 +80,34 @@ struct State {
     written: i64,
     /// Visible entries from `written` on.
     tail: Vec<Entry>,
-    /// Bases of the files in entries, oldest first; the newest is kept open.
+    /// Bases of the files in entries, oldest first.
     files: Vec<i64>,
-    open: Option<(i64, File)>,
+    /// The file that is written to, between two checkpoints: an idle queue holds none open.
+    open: Option<(i64, DiskFile)>,
     /// Bases of files with writes that no sync has followed.
     dirty: Vec<i64>,
+    /// There are files whose names no sync has followed.
+    new_names: bool,
 }
 
 impl Queue {
     /// Opens a queue's directory, which need not be there, and finds its end.
-    pub fn open(directory: PathBuf, topic: String, id: i32, file_length: u64) -> io::Result<Self> {
+    ///
+    /// A file that is not `file_length` long is left from a crash between making it and giving it its length, and
+    /// removed.
+    pub fn open(disk: Disk, directory: PathBuf, topic: String, id: i32, file_length: u64) -> io::Result<Self> {
         let per_file = (file_length / ENTRY_LENGTH) as i64;
         let mut files = Vec::new();
         match fs::read_dir(&directory) {
             Ok(entries) => {
                 for entry in entries {
                     let entry = entry?;
-                    if let Some(bytes) = entry.file_name().to_str().and_then(|n| n.parse::<u64>().ok())
-                        && entry.metadata()?.len() == file_length
-                    {
+                    let Some(bytes) = entry.file_name().to_str().and_then(|n| n.parse::<u64>().ok()) else { continue };
+                    if entry.metadata()?.len() == file_length {
                         files.push((bytes / ENTRY_LENGTH) as i64);
+                    } else {
+                        tracing::warn!("{} is not {file_length} bytes long: removed", entry.path().display());
+                        disk.remove(&entry.path())?;
                     }
                 }
             }
@@ -110,10 +122,12 @@ impl Queue {
             files,
             open: None,
             dirty: Vec::new(),
+            new_names: false,
         };
         let queue = Self {
             topic,
             id,
+            disk,
             directory,
             file_length,
             next: AtomicI64::new(0),
@@ -255,7 +269,7 @@ impl Queue {
             let mut bytes = Vec::with_capacity(now.len() * ENTRY_LENGTH as usize);
             now.iter().for_each(|entry| entry.encode(&mut bytes));
             let position = (state.written - base) as u64 * ENTRY_LENGTH;
-            let written = self.file(state, base, true).and_then(|file| file.write_all_at(&bytes, position));
+            let written = self.file(state, base, true).and_then(|file| file.write(position, &bytes));
             if let Err(error) = written {
                 state.tail = rest.to_vec();
                 return Err(error);
@@ -274,30 +288,53 @@ impl Queue {
         Ok(())
     }
 
-    /// Has the disk confirm what was written.
+    /// Whether there is something that [`Queue::sync`] would have to wait for.
+    pub(crate) fn dirty(&self) -> bool {
+        let state = self.state.lock();
+        !state.dirty.is_empty() || state.new_names
+    }
+
+    /// The disk has everything that was flushed.
+    pub(crate) fn synced(&self) {
+        let mut state = self.state.lock();
+        state.dirty.clear();
+        (state.new_names, state.open) = (false, None);
+    }
+
+    /// Has the disk confirm what was written, and the names of new files and directories.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let (dirty, directory) = {
+        let (dirty, new_names) = {
             let mut state = self.state.lock();
-            (std::mem::take(&mut state.dirty), &self.directory)
+            state.open = None;
+            (std::mem::take(&mut state.dirty), std::mem::take(&mut state.new_names))
         };
         for base in dirty {
-            File::open(directory.join(file_name(base as u64 * ENTRY_LENGTH)))?.sync_data()?;
+            self.disk.open(&self.path(base))?.sync()?;
+        }
+        if new_names {
+            // The queue's own directory, the topic's and the one of all topics.
+            for directory in self.directory.ancestors().take(3) {
+                self.disk.sync_directory(directory)?;
+            }
         }
         Ok(())
     }
 
-    fn file<'a>(&self, state: &'a mut State, base: i64, create: bool) -> io::Result<&'a File> {
+    fn path(&self, base: i64) -> PathBuf {
+        self.directory.join(file_name(base as u64 * ENTRY_LENGTH))
+    }
+
+    fn file<'a>(&self, state: &'a mut State, base: i64, create: bool) -> io::Result<&'a DiskFile> {
         if state.open.as_ref().is_none_or(|(open, _)| *open != base) {
-            let path = self.directory.join(file_name(base as u64 * ENTRY_LENGTH));
             let file = if create && !state.files.contains(&base) {
-                fs::create_dir_all(&self.directory)?;
-                let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-                file.set_len(self.file_length)?;
+                self.disk.make_directories(&self.directory)?;
+                let file = self.disk.create(&self.path(base), self.file_length)?;
                 state.files.push(base);
                 state.files.sort_unstable();
+                state.new_names = true;
                 file
             } else {
-                File::options().read(true).write(true).open(&path)?
+                self.disk.open(&self.path(base))?
             };
             state.open = Some((base, file));
         }
@@ -321,23 +358,21 @@ impl Queue {
         let per_file = self.per_file();
         let base = offset - offset % per_file;
         let count = entries.len().min((base + per_file - offset) as usize);
-        let mut bytes = vec![0; count * ENTRY_LENGTH as usize];
-        // An old file is opened for this read alone: the one that is written to stays open.
-        let old;
-        let file = if state.files.last() == Some(&base) {
-            self.file(state, base, false)?
-        } else {
-            old = File::open(self.directory.join(file_name(base as u64 * ENTRY_LENGTH)))?;
-            &old
-        };
-        file.read_exact_at(&mut bytes, (offset - base) as u64 * ENTRY_LENGTH)?;
-        for (entry, bytes) in entries.iter_mut().zip(bytes.as_chunks().0) {
+        let mut bytes = [0; READ_BATCH * ENTRY_LENGTH as usize];
+        let count = count.min(READ_BATCH);
+        let part = &mut bytes[..count * ENTRY_LENGTH as usize];
+        let position = (offset - base) as u64 * ENTRY_LENGTH;
+        match &state.open {
+            Some((open, file)) if *open == base => file.read(position, part)?,
+            _ => self.disk.open(&self.path(base))?.read(position, part)?,
+        }
+        for (entry, bytes) in entries.iter_mut().zip(part.as_chunks().0) {
             *entry = Entry::decode(bytes);
         }
         Ok(count)
     }
 
-    /// Visible entries from `offset` on into `entries`; returns how many there were, at most what one file holds.
+    /// Visible entries from `offset` on into `entries`; returns how many there were, at most [`READ_BATCH`].
     pub fn read(&self, offset: i64, entries: &mut [Entry]) -> io::Result<usize> {
         let mut state = self.state.lock();
         let max = state.written + state.tail.len() as i64;
@@ -349,41 +384,76 @@ impl Queue {
         self.read_from(&mut state, offset, &mut entries[..count])
     }
 
-    /// Drops the entries of records at `end` and beyond: the log does not have them.
-    pub(crate) fn truncate(&self, end: u64) -> io::Result<()> {
+    /// Keeps the entries of records before `end`, which are known to be on disk, and drops everything behind them:
+    /// after a power cut that may be anything. `is_message` tells whether the record at an offset is the message of
+    /// this queue with a queue offset.
+    pub(crate) fn truncate(&self, end: u64, is_message: impl Fn(i64, i64) -> bool) -> io::Result<()> {
         let mut state = self.state.lock();
-        self.write_tail(&mut state)?;
-        let first = state.files.first().copied().unwrap_or(0);
-        let (mut low, mut high) = (first, state.written);
+        state.tail.clear();
+        state.open = None;
+        let Some((&first, &last)) = state.files.first().zip(state.files.last()) else { return Ok(()) };
+        let (mut low, mut high) = (first, last + self.per_file());
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = self.read_entry(&mut state, middle)?;
-            if entry.is_message() && entry.offset as u64 >= end { high = middle } else { low = middle + 1 }
+            let entry = self.read_or_nothing(&mut state, middle)?;
+            let keep = entry.size == PRE_BLANK_SIZE || entry.is_message() && (entry.offset as u64) < end;
+            if keep { low = middle + 1 } else { high = middle }
         }
-        if low < state.written {
-            self.cut(&mut state, low)?;
-        }
+        // Half an entry from beyond the end may look like one before it, and mislead the search.
+        let newest = if low > first { self.read_or_nothing(&mut state, low - 1)? } else { Entry::default() };
+        let keep = match newest.is_message() {
+            true if is_message(newest.offset, low - 1) => low,
+            true => self.count_kept(&mut state, first, end)?,
+            false => first,
+        };
+        self.cut(&mut state, keep)?;
         self.next.store(state.written, Ordering::Release);
         Ok(())
     }
 
+    /// An entry of a file that may be missing.
+    fn read_or_nothing(&self, state: &mut State, offset: i64) -> io::Result<Entry> {
+        let base = offset - offset % self.per_file();
+        if state.files.contains(&base) { self.read_entry(state, offset) } else { Ok(Entry::default()) }
+    }
+
+    /// The offset behind the last entry of an unbroken row of messages before `end`, one by one.
+    fn count_kept(&self, state: &mut State, first: i64, end: u64) -> io::Result<i64> {
+        let (mut offset, mut before) = (first, -1);
+        loop {
+            let entry = self.read_or_nothing(state, offset)?;
+            let follows = entry.is_message() && entry.offset > before && (entry.offset as u64) < end;
+            if !follows && entry.size != PRE_BLANK_SIZE {
+                return Ok(offset);
+            }
+            if follows {
+                before = entry.offset;
+            }
+            offset += 1;
+        }
+    }
+
     fn cut(&self, state: &mut State, keep: i64) -> io::Result<()> {
         let base = keep - keep % self.per_file();
-        state.open = None;
         for file in state.files.iter().filter(|file| **file > base) {
-            fs::remove_file(self.directory.join(file_name(*file as u64 * ENTRY_LENGTH)))?;
+            self.disk.remove(&self.path(*file))?;
         }
         state.files.retain(|file| *file <= base);
         state.dirty.retain(|file| *file <= base);
         if state.files.contains(&base) {
-            let length = self.file_length;
-            let file = self.file(state, base, false)?;
-            file.set_len((keep - base) as u64 * ENTRY_LENGTH)?;
-            file.set_len(length)?;
-            file.sync_all()?;
+            let file = self.disk.open(&self.path(base))?;
+            let mut position = (keep - base) as u64 * ENTRY_LENGTH;
+            while position < self.file_length
+                && let Some(part) = file.next_written(position)?
+            {
+                let end = part.end.min(self.file_length);
+                file.write(part.start, &vec![0; (end - part.start) as usize])?;
+                position = part.end;
+            }
+            file.sync()?;
         }
         state.written = keep;
-        state.min = state.min.min(keep);
+        state.min = self.first_message(state, keep)?;
         Ok(())
     }
 
@@ -408,7 +478,7 @@ impl Queue {
             state.open = None;
         }
         for file in gone {
-            fs::remove_file(self.directory.join(file_name(file as u64 * ENTRY_LENGTH)))?;
+            self.disk.remove(&self.path(file))?;
         }
         Ok(())
     }
@@ -417,13 +487,13 @@ impl Queue {
     pub(crate) fn destroy(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.open = None;
-        (state.files, state.dirty, state.tail) = Default::default();
+        for base in std::mem::take(&mut state.files) {
+            self.disk.remove(&self.path(base))?;
+        }
+        (state.dirty, state.tail, state.new_names) = Default::default();
         (state.min, state.written) = (0, 0);
         self.next.store(0, Ordering::Release);
-        match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.disk.remove_directory(&self.directory)
     }
 }
 

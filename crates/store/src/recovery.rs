@@ -9,14 +9,16 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use protocol::{record::Record, sys_flag::message};
 use replication::Watermarks;
 use stdx::java;
 
-use crate::checkpoint::{self, Loaded};
+use crate::checkpoint::{self, Checkpoint, Loaded};
+use crate::disk::Disk;
+use crate::index::{self, Index, Key};
 use crate::log::{Found, Log, look};
 use crate::queue::{Entry, Queue};
 use crate::{OpenError, Options, Store, Tail};
@@ -26,6 +28,8 @@ pub const ABORT_FILE: &str = "abort";
 const LOCK_FILE: &str = "lock";
 /// Java distrusts the last seconds before the checkpoint's time.
 const CHECKPOINT_DOUBT_MS: i64 = 3000;
+/// Keys that are gathered before they are given to the index while the log is read.
+const KEYS_AT_ONCE: usize = 16 * 1024;
 
 /// What was found when a store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,40 +45,75 @@ pub struct Recovered {
     pub cut: Option<String>,
 }
 
+/// How far a store has come that is made again from its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub done: u64,
+    pub total: u64,
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = self.done * 100 / self.total.max(1);
+        write!(f, "the consume queues are made again from the commit log: {percent} % of {} MiB", self.total >> 20)
+    }
+}
+
+/// A reading of the log that the queues follow.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    start: u64,
+    position: u64,
+    messages: u64,
+    timestamp: i64,
+}
+
 pub(crate) fn open(options: Options) -> Result<Store, OpenError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |reason| OpenError::Io { path: path.clone(), reason }
     };
     let root = options.root.clone();
-    fs::create_dir_all(&root).map_err(at(&root))?;
+    let disk = options.disk.clone();
+    disk.make_directories(&root).map_err(at(&root))?;
     let lock = lock(&root)?;
     let abort = root.join(ABORT_FILE);
     let unclean = abort.exists();
-    let log = Log::open(&options.commit_log, options.segment_length).map_err(at(&options.commit_log))?;
+    let log = Log::open(disk.clone(), &options.commit_log, options.segment_length).map_err(at(&options.commit_log))?;
     let queue_root = root.join("consumequeue");
-    let queues = open_queues(&queue_root, options.queue_file_length).map_err(at(&queue_root))?;
+    let queues = open_queues(&disk, &queue_root, options.queue_file_length).map_err(at(&queue_root))?;
     let loaded = checkpoint::read(&root).map_err(at(&root.join("checkpoint")))?;
     let mut store = Store {
         visible: AtomicU64::new(0),
         tail: Mutex::new(Tail {
             marks: Watermarks::new(options.policy, 0),
             pending: VecDeque::new(),
+            keys: VecDeque::new(),
             segment: None,
+            entries: 0,
             timestamp: 0,
         }),
         options,
         log,
+        index: None,
         queues: RwLock::new(queues),
         syncing: Mutex::new(()),
-        fenced: AtomicBool::new(false),
-        fence_reason: Mutex::default(),
-        recovered: Recovered { unclean, ..Recovered::default() },
+        checkpoints: Mutex::new(true),
+        closed: AtomicBool::new(false),
+        closed_for: Mutex::default(),
+        scan: Mutex::new(None),
+        recovered: Mutex::new(Recovered { unclean, ..Recovered::default() }),
         _lock: lock,
     };
-    store.recover(loaded).map_err(at(&root))?;
-    let mut file = File::create(&abort).map_err(at(&abort))?;
-    write!(file, "{}", std::process::id()).map_err(at(&abort))?;
+    // From here on the directory is that of a broker that runs: what is mended now may be half done at a crash.
+    let made = disk.create(&abort, 0).and_then(|file| {
+        file.write(0, std::process::id().to_string().as_bytes())?;
+        file.sync()?;
+        disk.sync_directory(&root)
+    });
+    made.map_err(at(&abort))?;
+    store.begin_recovery(loaded, unclean).map_err(at(&root))?;
+    store.rebuild(store.options.scan_at_open).map_err(at(&root))?;
     Ok(store)
 }
 
@@ -93,12 +132,12 @@ fn lock(root: &Path) -> Result<File, OpenError> {
     })
 }
 
-fn open_queues(root: &Path, file_length: u64) -> io::Result<HashMap<String, BTreeMap<i32, Arc<Queue>>>> {
+fn open_queues(disk: &Disk, root: &Path, file_length: u64) -> io::Result<HashMap<String, BTreeMap<i32, Arc<Queue>>>> {
     let mut queues: HashMap<String, BTreeMap<i32, Arc<Queue>>> = HashMap::new();
     for (topic, directory) in directories(root)? {
         for (id, directory) in directories(&directory)? {
             if let Ok(id) = id.parse::<i32>() {
-                let queue = Queue::open(directory, topic.clone(), id, file_length)?;
+                let queue = Queue::open(disk.clone(), directory, topic.clone(), id, file_length)?;
                 queues.entry(topic.clone()).or_default().insert(id, Arc::new(queue));
             }
         }
@@ -125,50 +164,136 @@ fn directories(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
 }
 
 impl Store {
-    fn recover(&mut self, loaded: Loaded) -> io::Result<()> {
-        let (start, trusted) = self.start_of_scan(loaded);
-        // What a clean stop left is whole. Otherwise queues may have holes behind the last common point.
-        if self.recovered.unclean || !trusted {
-            for queue in self.queues() {
-                queue.truncate(start)?;
+    /// Finds from where the log has to be read, and cuts what is derived from it back to there.
+    fn begin_recovery(&mut self, loaded: Loaded, unclean: bool) -> io::Result<()> {
+        let mut start = self.start_of_scan(loaded);
+        let own = match loaded {
+            Loaded::Own(checkpoint) if start == Some(checkpoint.derived) => Some(checkpoint),
+            _ => None,
+        };
+        if let Some(from) = start.filter(|_| unclean || own.is_none()) {
+            self.truncate_queues(from)?;
+        }
+        if let Some(checkpoint) = own {
+            let entries: u64 = self.queues().iter().map(|queue| queue.max_offset() as u64).sum();
+            if entries != checkpoint.entries {
+                tracing::warn!(
+                    "consume queues are missing or damaged ({entries} entries instead of {}): they are made again from the commit log",
+                    checkpoint.entries
+                );
+                start = None;
             }
         }
-        let end = self.scan(start)?;
+        let start = match start {
+            Some(start) => start,
+            None => {
+                // Should this be broken off, the next start must not take what is there for whole.
+                self.options.disk.remove(&self.options.root.join("checkpoint"))?;
+                self.options.disk.sync_directory(&self.options.root)?;
+                self.truncate_queues(self.log.min_offset())?;
+                self.log.min_offset()
+            }
+        };
+        self.open_index(own, unclean, start)?;
+        *self.scan.lock() = Some(Scan { start, position: start, messages: 0, timestamp: 0 });
+        Ok(())
+    }
+
+    fn truncate_queues(&self, end: u64) -> io::Result<()> {
+        let log_min = self.log.min_offset();
+        for queue in self.queues() {
+            queue.truncate(end, |offset, queue_offset| {
+                (offset as u64) < log_min || self.is_message(&queue, offset as u64, queue_offset)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn is_message(&self, queue: &Queue, offset: u64, queue_offset: i64) -> bool {
+        self.log.segment(offset).is_some_and(|segment| {
+            segment.bytes().is_ok_and(|bytes| match look(bytes, segment.base, offset - segment.base) {
+                Found::Record { record, .. } => {
+                    (record.topic, record.queue_id, record.queue_offset) == (queue.topic.as_str(), queue.id, queue_offset)
+                }
+                Found::Blank | Found::End(_) => false,
+            })
+        })
+    }
+
+    fn open_index(&mut self, own: Option<Checkpoint>, unclean: bool, start: u64) -> io::Result<()> {
+        let Some(shape) = self.options.index else { return Ok(()) };
+        let log_end = self.log.all().last().map_or(0, |segment| segment.base + segment.length);
+        let known_end = if own.is_some() { start } else { log_end };
+        let directory = self.options.root.join("index");
+        let index = Index::open(self.options.disk.clone(), directory, shape, unclean || own.is_none(), known_end.max(1))?;
+        let last = index.last().offset;
+        if own.is_none_or(|checkpoint| last < checkpoint.indexed) {
+            index.read_log_from(if last == 0 { self.log.min_offset() } else { last.max(self.log.min_offset()) });
+        }
+        self.index = Some(index);
+        Ok(())
+    }
+
+    /// Goes on reading the log, at most `budget` bytes. `true` where the store has all of it, and takes messages.
+    pub fn rebuild(&self, budget: u64) -> io::Result<bool> {
+        let mut reading = self.scan.lock();
+        let Some(scan) = reading.as_mut() else { return Ok(true) };
+        let stop = scan.position.saturating_add(budget);
+        let Some(end) = self.scan(scan, stop)? else {
+            let total = self.log.all().last().map_or(0, |segment| segment.base + segment.length) - scan.start;
+            let progress = Progress { done: scan.position - scan.start, total };
+            tracing::info!("{progress}");
+            self.visible.store(scan.position, Ordering::Release);
+            self.close_for(|closed| closed.rebuild = Some(progress));
+            return Ok(false);
+        };
+        self.finish_recovery(scan, end)?;
+        *reading = None;
+        self.close_for(|closed| closed.rebuild = None);
+        Ok(true)
+    }
+
+    fn finish_recovery(&self, scan: &Scan, (end, cut): (u64, Option<String>)) -> io::Result<()> {
         self.cut_log(end)?;
         let log_min = self.log.min_offset();
+        let mut entries = 0;
         for queue in self.queues() {
             if log_min > 0 {
                 queue.correct_min(log_min)?;
             }
+            entries += queue.max_offset() as u64;
             queue.set_next_offset(queue.max_offset());
         }
         // The pages that a killed broker wrote may still be on their way to the disk.
-        for segment in self.log.all().iter().filter(|s| s.base + s.length > start) {
+        for segment in self.log.all().iter().filter(|s| s.base + s.length > scan.start) {
             segment.sync()?;
         }
-        self.recovered.scanned_from = start;
-        self.recovered.end = end;
-        *self.visible.get_mut() = end;
-        self.tail.get_mut().marks = Watermarks::new(self.options.policy, end);
+        let mut recovered = self.recovered.lock();
+        (recovered.scanned_from, recovered.end, recovered.messages) = (scan.start, end, scan.messages);
+        recovered.cut = cut.map(|why| format!("the commit log ends at {end}: {why}"));
+        self.visible.store(end, Ordering::Release);
+        let mut tail = self.tail.lock();
+        tail.marks = Watermarks::new(self.options.policy, end);
+        tail.entries = entries;
+        tail.timestamp = scan.timestamp;
         Ok(())
     }
 
-    /// From where the log has to be read, and whether everything before it is known to be derived and on disk.
-    fn start_of_scan(&self, loaded: Loaded) -> (u64, bool) {
-        let min = self.log.min_offset();
+    /// From where the log has to be read; `None` where nothing is known of what was derived.
+    fn start_of_scan(&self, loaded: Loaded) -> Option<u64> {
+        let unclean = self.recovered.lock().unclean;
         match loaded {
-            Loaded::Own(checkpoint) if checkpoint.derived >= min && self.within(checkpoint.derived) => (checkpoint.derived, true),
-            Loaded::Own(checkpoint) => {
-                (self.segment_before(|r| r.store_timestamp <= checkpoint.timestamp - CHECKPOINT_DOUBT_MS), false)
+            Loaded::Own(checkpoint) if checkpoint.derived >= self.log.min_offset() && self.within(checkpoint.derived) => {
+                Some(checkpoint.derived)
             }
-            Loaded::Java { timestamp } if self.recovered.unclean => {
-                (self.segment_before(|r| r.store_timestamp <= timestamp - CHECKPOINT_DOUBT_MS), false)
+            Loaded::Own(_) | Loaded::Missing => None,
+            Loaded::Java { timestamp } if unclean => {
+                Some(self.segment_before(|r| r.store_timestamp <= timestamp - CHECKPOINT_DOUBT_MS))
             }
             Loaded::Java { .. } => {
-                let derived = self.queues().iter().filter_map(|q| q.last_offset()).max();
-                (derived.map_or(min, |offset| self.segment_before(|r| r.physical_offset <= offset)), false)
+                let derived = self.queues().iter().filter_map(|q| q.last_offset()).max()?;
+                Some(self.segment_before(|r| r.physical_offset <= derived))
             }
-            Loaded::Missing => (min, false),
         }
     }
 
@@ -189,67 +314,102 @@ impl Store {
         found.map_or(self.log.min_offset(), |segment| segment.base)
     }
 
-    /// Reads the log from `start` to where it ends; the queues follow.
-    fn scan(&mut self, start: u64) -> io::Result<u64> {
-        let mut position = start;
-        let (mut messages, mut timestamp) = (0, 0);
+    /// Reads the log up to `stop`; the queues follow, and the key index where it is up to date so far. Gives the end
+    /// of the log where it came to it, with the reason unless nothing is written there.
+    #[allow(clippy::type_complexity, reason = "an end and why it is there")]
+    fn scan(&self, scan: &mut Scan, stop: u64) -> io::Result<Option<(u64, Option<String>)>> {
+        let mut keys = Vec::new();
         let end = loop {
-            let Some(segment) = self.log.segment(position) else {
-                break None;
+            let Some(segment) = self.log.segment(scan.position) else {
+                break Some((scan.position, None));
             };
-            let bytes = segment.bytes()?;
-            match look(bytes, segment.base, position - segment.base) {
+            if scan.position >= stop {
+                break None;
+            }
+            let at = scan.position - segment.base;
+            match look(segment.bytes()?, segment.base, at) {
                 Found::Record { record, length } => {
-                    self.follow(&record, position, length)?;
-                    messages += 1;
-                    timestamp = record.store_timestamp;
-                    position += length;
+                    self.follow(&record, scan.position, length, &mut keys)?;
+                    scan.messages += 1;
+                    scan.timestamp = record.store_timestamp;
+                    scan.position += length;
                 }
-                Found::Blank => position = segment.base + segment.length,
-                Found::End(why) => break Some((why, bytes[(position - segment.base) as usize..].iter().any(|b| *b != 0))),
+                Found::Blank => scan.position = segment.base + segment.length,
+                Found::End(why) => break Some((scan.position, segment.last_written(at)?.map(|_| why))),
+            }
+            if keys.len() >= KEYS_AT_ONCE {
+                self.push_keys(&mut keys)?;
             }
         };
-        self.recovered.messages = messages;
-        self.tail.get_mut().timestamp = timestamp;
-        if let Some((why, true)) = end {
-            self.recovered.cut = Some(format!("the commit log ends at {position}: {why}"));
-        }
-        Ok(position)
+        self.push_keys(&mut keys)?;
+        Ok(end)
     }
 
-    fn follow(&self, record: &Record<'_>, position: u64, length: u64) -> io::Result<()> {
+    fn push_keys(&self, keys: &mut Vec<Key>) -> io::Result<()> {
+        if let Some(index) = &self.index {
+            index.push(keys.drain(..));
+            index.drain()?;
+        }
+        keys.clear();
+        Ok(())
+    }
+
+    fn follow(&self, record: &Record<'_>, position: u64, length: u64, keys: &mut Vec<Key>) -> io::Result<()> {
         let transaction = record.sys_flag & message::TRANSACTION_MASK;
+        if transaction != message::TRANSACTION_ROLLBACK {
+            index::hashes(record.topic, record.properties, |hash| keys.push(Key::new(hash, position, record.store_timestamp)));
+        }
         if transaction == message::TRANSACTION_PREPARED || transaction == message::TRANSACTION_ROLLBACK {
             return Ok(());
         }
         let queue = self.queue(record.topic, record.queue_id)?;
-        let entry = Entry { offset: position as i64, size: length as i32, tags_code: tags_code(record.properties) };
+        let entry = Entry { offset: position as i64, size: length as i32, tags_code: self.tags_code(record) };
         queue.push(record.queue_offset, entry);
         Ok(())
     }
 
+    /// What a consume queue entry holds of a message: Java's hash of its tags, 0 without; for a delayed message, when
+    /// it is due.
+    fn tags_code(&self, record: &Record<'_>) -> i64 {
+        let property = |name| protocol::properties::get(record.properties, name);
+        if record.topic == protocol::names::SCHEDULE_TOPIC
+            && let Some(level) = property(protocol::properties::DELAY).and_then(|level| level.parse::<usize>().ok())
+            && let Some(delay) = self.options.delays.get(level.clamp(1, self.options.delays.len().max(1)) - 1)
+        {
+            return record.store_timestamp + delay;
+        }
+        tags_code(record.properties)
+    }
+
     /// Makes everything behind the log's end read as zeros, so that no old bytes come back to life behind new
-    /// ones. Whole segments behind it are put aside, not removed: they hold messages, after a hole.
+    /// ones. What is cut off is put aside, not removed: it may hold messages, after a hole.
     fn cut_log(&self, end: u64) -> io::Result<()> {
-        for segment in self.log.all() {
-            if segment.base >= end && segment.base > 0 && self.recovered.cut.is_some() {
-                let aside = self.options.root.join("cut");
-                fs::create_dir_all(&aside)?;
-                let name = segment.path().file_name().unwrap_or_default();
-                fs::rename(segment.path(), aside.join(name))?;
-                self.log.forget(segment.base);
-                tracing::error!(
-                    "{} lies behind the end of the commit log at {end}: moved to {}",
-                    segment.path().display(),
-                    aside.display()
-                );
-            } else if end < segment.base + segment.length && self.recovered.cut.is_some() {
-                segment.zero_from(end.saturating_sub(segment.base))?;
+        let aside = self.options.root.join("cut");
+        let disk = &self.options.disk;
+        for segment in self.log.all().into_iter().filter(|segment| segment.base + segment.length > end) {
+            let from = end.saturating_sub(segment.base);
+            let Some(last) = segment.last_written(from)? else { continue };
+            disk.make_directories(&aside)?;
+            disk.sync_directory(&self.options.root)?;
+            if segment.base >= end && segment.base > 0 {
+                self.log.put_aside(segment.base, &aside)?;
+            } else {
+                let copy = disk.create(&aside.join(format!("{:020}-{end}", segment.base)), last - from)?;
+                copy.write(0, &segment.bytes()?[from as usize..last as usize])?;
+                copy.sync()?;
+                segment.zero(from, last)?;
             }
+            disk.sync_directory(&aside)?;
+            tracing::error!(
+                "{} bytes behind the end of the commit log at {end} are no whole records in order: put aside in {}",
+                last - from,
+                aside.display()
+            );
         }
         Ok(())
     }
 }
+
 
 /// What a consume queue entry holds of a message's tags: Java's hash of them, 0 without.
 pub fn tags_code(properties: &str) -> i64 {

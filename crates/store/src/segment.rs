@@ -4,18 +4,19 @@
 //! The file has its full length at once, so that Java opens it, but its blocks are reserved step by step ahead of
 //! the writes: a first start takes no gigabyte, and a full disk is seen before a record is half written.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::Mmap;
-use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::disk::{Disk, DiskFile};
 
 /// How much disk is reserved at a time.
 const RESERVE_STEP: u64 = 16 * 1024 * 1024;
+/// Zeros that are written at a time.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// One segment of a log.
 #[derive(Debug)]
@@ -23,8 +24,7 @@ pub struct Segment {
     /// The offset in the log of the file's first byte; also its name.
     pub base: u64,
     pub length: u64,
-    path: PathBuf,
-    file: File,
+    file: DiskFile,
     /// Bytes from the start whose blocks are known to be reserved.
     reserved: AtomicU64,
     map: OnceLock<Mmap>,
@@ -37,23 +37,22 @@ pub fn file_name(base: u64) -> String {
 
 impl Segment {
     /// Makes a new file of `length` zeros, and has the directory keep it.
-    pub fn create(directory: &Path, base: u64, length: u64) -> io::Result<Self> {
-        let path = directory.join(file_name(base));
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-        file.set_len(length)?;
-        file.sync_all()?;
-        File::open(directory)?.sync_all()?;
-        Ok(Self { base, length, path, file, reserved: AtomicU64::new(0), map: OnceLock::new() })
+    pub fn create(disk: &Disk, directory: &Path, base: u64, length: u64) -> io::Result<Self> {
+        let file = disk.create(&directory.join(file_name(base)), length)?;
+        file.sync()?;
+        disk.sync_directory(directory)?;
+        Ok(Self { base, length, file, reserved: AtomicU64::new(0), map: OnceLock::new() })
     }
 
-    /// Opens a file that is there already.
-    pub fn open(path: &Path, base: u64, length: u64) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).open(path)?;
-        Ok(Self { base, length, path: path.to_owned(), file, reserved: AtomicU64::new(0), map: OnceLock::new() })
+    /// Opens a file that is there already, and gives it its full length.
+    pub fn open(disk: &Disk, path: &Path, base: u64, length: u64) -> io::Result<Self> {
+        let file = disk.open(path)?;
+        file.set_length(length)?;
+        Ok(Self { base, length, file, reserved: AtomicU64::new(0), map: OnceLock::new() })
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Reserves the blocks of the first `end` bytes. Fails where the disk is full, before anything is written.
@@ -63,37 +62,47 @@ impl Segment {
             return Ok(());
         }
         let target = end.next_multiple_of(RESERVE_STEP).min(self.length);
-        match fallocate(&self.file, FallocateFlags::empty(), reserved, target - reserved) {
-            Ok(()) => {}
-            // A file system that can't reserve shows a full disk at the write itself.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.reserved.store(target, Ordering::Relaxed);
+        self.file.reserve(reserved..target)?;
+        self.reserved.fetch_max(target, Ordering::Relaxed);
         Ok(())
     }
 
     /// Writes at a position in the file.
     pub fn write(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         debug_assert!(position + bytes.len() as u64 <= self.length);
-        self.file.write_all_at(bytes, position)
+        self.file.write(position, bytes)
     }
 
     /// Waits until the disk has what was written.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync()
     }
 
-    /// Writes zeros from `position` to the end, so that no old bytes come back to life behind new ones.
-    pub fn zero_from(&self, position: u64) -> io::Result<()> {
-        if position >= self.length {
-            return Ok(());
+    /// The position behind the last byte at `position` or beyond that is not zero; `None` where all are.
+    pub fn last_written(&self, position: u64) -> io::Result<Option<u64>> {
+        let bytes = self.bytes()?;
+        let (mut from, mut last) = (position, None);
+        while from < self.length
+            && let Some(part) = self.file.next_written(from)?
+        {
+            let end = part.end.min(self.length);
+            if let Some(at) = bytes[part.start as usize..end as usize].iter().rposition(|byte| *byte != 0) {
+                last = Some(part.start + at as u64 + 1);
+            }
+            from = part.end;
         }
-        // Cutting the file off and extending it again leaves a hole, which reads as zeros.
-        self.file.set_len(position)?;
-        self.file.set_len(self.length)?;
-        self.reserved.store(position.min(self.reserved.load(Ordering::Relaxed)), Ordering::Relaxed);
-        self.file.sync_all()
+        Ok(last)
+    }
+
+    /// Writes zeros over a part, so that no old bytes come back to life behind new ones.
+    pub fn zero(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut position = from;
+        while position < to {
+            let count = (to - position).min(ZEROS.len() as u64);
+            self.file.write(position, &ZEROS[..count as usize])?;
+            position += count;
+        }
+        self.file.sync()
     }
 
     /// The whole file as the page cache has it; what is not yet written reads as zeros.
@@ -102,14 +111,14 @@ impl Segment {
         if let Some(map) = self.map.get() {
             return Ok(map);
         }
-        // SAFETY: the file keeps its length while it is open (a lock keeps other brokers out, `zero_from` runs
-        // only in recovery, before anything is mapped for readers), so the map stays backed. Readers look only
-        // below the visible mark, whose bytes never change.
-        let map = unsafe { Mmap::map(&self.file)? };
+        // SAFETY: the file keeps its length while it is open (a lock keeps other brokers out, and nothing here makes
+        // a file shorter), so the map stays backed. Readers look only below the visible mark, whose bytes never
+        // change.
+        let map = unsafe { Mmap::map(self.file.file())? };
         if (map.len() as u64) < self.length {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("{} is shorter than {}", self.path.display(), self.length),
+                format!("{} is shorter than {}", self.path().display(), self.length),
             ));
         }
         Ok(self.map.get_or_init(|| map))

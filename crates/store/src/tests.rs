@@ -7,7 +7,17 @@ use super::*;
 const SEGMENT: u64 = 4096;
 
 fn options(root: &Path, policy: Policy) -> Options {
-    Options { root: root.to_owned(), commit_log: root.join("commitlog"), segment_length: SEGMENT, queue_file_length: 400, policy }
+    Options {
+        root: root.to_owned(),
+        commit_log: root.join("commitlog"),
+        segment_length: SEGMENT,
+        queue_file_length: 400,
+        index: Some(index::Shape { slots: 50, entries: 200 }),
+        policy,
+        delays: Vec::new(),
+        scan_at_open: u64::MAX,
+        disk: Disk::default(),
+    }
 }
 
 fn open(root: &TempDir, policy: Policy) -> Store {
@@ -35,7 +45,7 @@ fn push(store: &Store, batch: &mut Batch, topic: &str, queue: i32, body: &[u8], 
         topic,
         properties: "TAGS\u{1}a\u{2}",
     };
-    batch.push(store.queue(topic, queue).unwrap(), &record, tags_code(record.properties), unit);
+    batch.push(store.queue(topic, queue).unwrap(), &record, 97, unit);
 }
 
 fn send(store: &Store, topic: &str, queue: i32, body: &[u8], now: i64) -> (Place, Woken) {

@@ -92,25 +92,20 @@ pub const INERT: &[InertGroup] = &[
         ],
     },
     InertGroup {
-        why: "old files are not deleted yet",
+        why: "files are removed one by one, and who reads one still can",
         keys: &[
-            flag("cleanFileForciblyEnable", "true"), int("cleanResourceInterval", "10000"),
             int("correctLogicMinOffsetForceInterval", "300000"), int("correctLogicMinOffsetSleepInterval", "1"),
-            int("deleteCommitLogFilesInterval", "100"), int("deleteConsumeQueueFilesInterval", "100"),
-            int("deleteFileBatchMax", "10"), text("deleteWhen", "04"), int("destroyMapedFileIntervalForcibly", "120000"),
-            int("diskMaxUsedSpaceRatio", "75"), int("diskSpaceCleanForciblyRatio", "85"),
-            int("diskSpaceWarningLevelRatio", "90"), flag("enableCleanExpiredOffset", "false"), int("fileReservedTime", "72"),
+            int("deleteConsumeQueueFilesInterval", "100"), int("deleteFileBatchMax", "10"),
+            int("destroyMapedFileIntervalForcibly", "120000"), flag("enableCleanExpiredOffset", "false"),
             float("logicalDiskSpaceCleanForciblyThreshold", "0.8"), int("maxBatchDeleteFilesNum", "50"),
             text("readOnlyCommitLogStorePaths", ""), int("redeleteHangedFileInterval", "120000"),
             int("replicasPerDiskPartition", "1"),
         ],
     },
     InertGroup {
-        why: "messages are not indexed by key yet",
+        why: "messageIndexEnable alone says whether keys are indexed",
         keys: &[
-            int("defaultQueryMaxNum", "32"), flag("indexFileReadEnable", "true"), flag("indexFileWriteEnable", "true"),
-            int("maxHashSlotNum", "5000000"), int("maxIndexNum", "20000000"), int("maxMsgsNumBatch", "64"),
-            flag("messageIndexEnable", "true"), flag("messageIndexSafe", "false"),
+            flag("indexFileReadEnable", "true"), flag("indexFileWriteEnable", "true"), flag("messageIndexSafe", "false"),
         ],
     },
     InertGroup {

@@ -59,6 +59,9 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
     put("earliestMessageTimeStamp", broker.store.earliest_timestamp().unwrap_or(-1).to_string());
     put("startAcceptSendRequestTimeStamp", config.start_accept_send_request_time_stamp.to_string());
     put("pageCacheLockTimeMills", "0".into());
+    if let Some(progress) = broker.store.rebuilding() {
+        put("rebuilding", progress.to_string());
+    }
     put("commitLogFenced", broker.store.fence().unwrap_or_else(|| "false".into()));
     for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum"] {
         put(key, "0".into());
@@ -110,7 +113,7 @@ pub fn get_broker_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-/// Changes settings of the running broker, all or none. They last until it stops: its file is the user's.
+/// Changes settings of the running broker and in its configuration file, all or none.
 pub fn update_broker_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
     let entries = properties::parse(call.body)
         .map_err(|e| Refusal::new(codes::SYSTEM_ERROR, format!("the settings can't be read: {e}")))?;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use protocol::exchange::{Call, Refusal};
 use protocol::requests::{
-    GetEarliestStoreTime, GetMaxOffset, GetMinOffset, OffsetReply, QueryConsumerOffset, SearchOffset, TimestampReply,
-    UpdateConsumerOffset, ViewMessage,
+    GetEarliestStoreTime, GetMaxOffset, GetMinOffset, OffsetReply, QueryConsumerOffset, QueryMessage, QueryMessageReply,
+    SearchOffset, TimestampReply, UpdateConsumerOffset, ViewMessage,
 };
 use protocol::{codes, fastjson, record};
 use store::Boundary;
 use store::queue::Queue;
 
 use crate::Broker;
-use crate::handlers::Handled;
+use crate::handlers::{Handled, io_refusal};
 
 pub fn query_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: QueryConsumerOffset<'_>) -> Handled {
     if let Some(offset) = broker.offsets.committed(request.topic, request.consumer_group, request.queue_id) {
@@ -93,6 +93,24 @@ pub fn get_earliest_store_time(broker: &Broker, call: &mut Call<'_>, request: Ge
 }
 
 /// Answers with the whole record at a commit log offset, if one begins there.
+/// Messages with a key, found through the key index.
+pub fn query_message(broker: &Broker, call: &mut Call<'_>, request: QueryMessage<'_>) -> Handled {
+    let config = broker.config();
+    let asked = if request.unique_key == Some("true") { config.default_query_max_num } else { request.max_num };
+    let most = asked.clamp(0, config.max_msgs_num_batch) as usize;
+    let found = broker.store.query(request.topic, request.key, most, request.begin_timestamp, request.end_timestamp);
+    let slices = found.map_err(|e| io_refusal("reading the key index", &e))?;
+    if slices.is_empty() {
+        return Err(Refusal::new(codes::QUERY_NOT_FOUND, "can not find message, maybe time range not correct"));
+    }
+    let last = broker.store.last_indexed();
+    let reply =
+        QueryMessageReply { index_last_update_timestamp: last.timestamp, index_last_update_phyoffset: last.offset as i64 };
+    let body: Vec<&[u8]> = slices.iter().map(|slice| slice.bytes()).collect();
+    call.answer_with(codes::SUCCESS, None, &reply, &[], &body);
+    Ok(())
+}
+
 pub fn view_message(broker: &Broker, call: &mut Call<'_>, request: ViewMessage<'_>) -> Handled {
     let slice = u64::try_from(request.offset).ok().and_then(|offset| broker.store.record(offset));
     let slice = slice.filter(|s| record::decode_checked(s.bytes()).is_ok_and(|r| r.physical_offset == request.offset));

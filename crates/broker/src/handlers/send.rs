@@ -12,6 +12,7 @@ use protocol::sys_flag::message;
 use protocol::{batch, codes, message_id, names, properties, version};
 use store::{AppendError, Batch};
 
+use crate::announce::Ticket;
 use crate::handlers::{Handled, can_write};
 use crate::{Broker, stats};
 
@@ -39,6 +40,8 @@ struct Answer {
     topic: Arc<TopicConfig>,
     /// The client asked not to wait for the disk (`WAIT=false`).
     wait: bool,
+    /// The topic was made by this send, and is to be known to the name servers before its sender hears of it.
+    announce: Option<Ticket>,
 }
 
 /// A send that waits until the log's mark has passed it.
@@ -47,6 +50,7 @@ pub struct Waiting {
     pub deadline: i64,
     responder: Responder,
     reply: Reply,
+    announce: Option<Ticket>,
 }
 
 struct Reply {
@@ -68,10 +72,16 @@ impl Waiting {
     }
 
     /// Answers with a code that means "stored": SUCCESS or FLUSH_DISK_TIMEOUT.
-    pub fn answer(self, broker: &Broker, code: i32) {
+    pub fn answer(self, broker: &Broker, code: i32, now: i64) {
         let config = broker.config();
         let extra = extra_fields(&config);
-        self.responder.answer(code, None, &self.reply.typed(), &extra, &[]);
+        let Some(ticket) = self.announce else {
+            return self.responder.answer(code, None, &self.reply.typed(), &extra, &[]);
+        };
+        let mut answer = BytesMut::new();
+        let connection = self.responder.connection().clone();
+        self.responder.answer_into(code, None, &self.reply.typed(), &extra, &[], &mut answer);
+        broker.answer_when_registered(ticket, &connection, answer.freeze(), now);
     }
 }
 
@@ -113,7 +123,7 @@ impl Sends {
 
     /// Checks a send and adds its message to the batch.
     pub fn accept(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
-        let (topic, queue_id) = self.check(broker, call, request)?;
+        let (topic, queue_id, announce) = self.check(broker, call, request)?;
         if call.body.len() > broker.config().max_message_size as usize {
             return Err(illegal(broker));
         }
@@ -124,13 +134,13 @@ impl Sends {
         let unique_key = known.unique_key.clone();
         let wait = known.wait;
         self.push(broker, call, request, &topic, queue_id, &message, &known, 1)?;
-        self.answers.push(Answer { responder: call.park(), first, count: 1, queue_id, unique_key, topic, wait });
+        self.answers.push(Answer { responder: call.park(), first, count: 1, queue_id, unique_key, topic, wait, announce });
         Ok(())
     }
 
     /// Checks a send of several messages and adds them all to the batch.
     pub fn accept_batch(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
-        let (topic, queue_id) = self.check(broker, call, request)?;
+        let (topic, queue_id, announce) = self.check(broker, call, request)?;
         let limit = broker.config().max_message_size as usize;
         if names::is_retry_or_dlq(request.topic) {
             return Err(Refusal::new(
@@ -164,22 +174,22 @@ impl Sends {
                 .inspect_err(|_| self.batch.truncate(first))?;
         }
         let unique_key = request.properties.and_then(|p| properties::get(p, properties::UNIQUE_KEY)).map(str::to_owned);
-        self.answers.push(Answer { responder: call.park(), first, count: messages.len(), queue_id, unique_key, topic, wait });
+        self.answers.push(Answer { responder: call.park(), first, count: messages.len(), queue_id, unique_key, topic, wait, announce });
         Ok(())
     }
 
-    /// The topic, made where it may be, and the queue.
-    fn check(&self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Result<(Arc<TopicConfig>, i32), Refusal> {
+    /// The topic, made where it may be, the queue, and the registration that a new topic waits for.
+    fn check(&self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Result<(Arc<TopicConfig>, i32, Option<Ticket>), Refusal> {
         let config = broker.config();
         if broker.is_slave() {
             return Err(Refusal::new(codes::SERVICE_NOT_AVAILABLE, broker.slave_remark()));
         }
         let name = request.topic;
-        let topic = match broker.topics.get(name) {
-            Some(topic) => topic,
+        let (topic, announce) = match broker.topics.get(name) {
+            Some(topic) => (topic, None),
             None => {
                 names::check_topic(name).map_err(|e| Refusal::new(codes::INVALID_PARAMETER, e.to_string()))?;
-                broker.create_topic_for_send(request, call)?
+                (broker.create_topic_for_send(request, call)?, broker.next_registration())
             }
         };
         if names::is_not_sendable(name) {
@@ -199,7 +209,7 @@ impl Sends {
             return Err(Refusal::new(codes::INVALID_PARAMETER, remark));
         }
         let queue_id = if request.queue_id < 0 { broker.next_of(topic.write_queue_nums) } else { request.queue_id };
-        Ok((topic, queue_id))
+        Ok((topic, queue_id, announce))
     }
 
     /// Brings a message's properties into `self.properties`, as they are stored: without malformed pieces, with the
@@ -292,11 +302,16 @@ impl Sends {
                 let config = broker.config();
                 for answer in self.answers.drain(..) {
                     let reply = answer.reply(&self.batch, broker);
-                    if visible || !answer.wait {
+                    let done = visible || !answer.wait;
+                    if done && answer.announce.is_none() {
                         answer.responder.answer_into(codes::SUCCESS, None, &reply.typed(), &extra_fields(&config), &[], out);
-                    } else {
-                        let deadline = now + i64::from(config.sync_flush_timeout);
-                        broker.wait_for_disk(Waiting { end, deadline, responder: answer.responder, reply }, out);
+                        continue;
+                    }
+                    let deadline = now + i64::from(config.sync_flush_timeout);
+                    let waiting = Waiting { end, deadline, responder: answer.responder, reply, announce: answer.announce };
+                    match done {
+                        true => waiting.answer(broker, codes::SUCCESS, now),
+                        false => broker.wait_for_disk(waiting, out),
                     }
                 }
                 if !visible {

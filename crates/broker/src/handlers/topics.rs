@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use protocol::bodies::{
     ConsumeStats, GroupList, MessageQueue, OffsetWrapper, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig,
     TopicFilterType, TopicList, TopicOffset, TopicStats, TopicTable,
@@ -148,7 +149,14 @@ pub fn create_topic(broker: &Broker, call: &mut Call<'_>, request: CreateTopic<'
         write_queue_nums: request.write_queue_nums,
     };
     broker.put_topic(topic, call.now)?;
-    call.reply(&());
+    match broker.next_registration() {
+        None => call.reply(&()),
+        Some(ticket) => {
+            let mut answer = BytesMut::new();
+            call.park().answer_into(codes::SUCCESS, None, &(), &[], &[], &mut answer);
+            broker.answer_when_registered(ticket, call.connection, answer.freeze(), call.now);
+        }
+    }
     Ok(())
 }
 

@@ -1,0 +1,55 @@
+//! Cleaning: old segments go, one at a time, and what was derived from them follows.
+
+use std::io;
+
+use crate::{Store, log};
+
+/// Which segments may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Those whose newest message was stored before this time, in ms.
+    Before(i64),
+    /// The oldest, whatever its age: the disk is too full.
+    Oldest,
+}
+
+/// What a cleaning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleaning {
+    /// Bytes of log that were removed.
+    pub removed: u64,
+}
+
+impl Store {
+    /// Removes the oldest segment if it may go; the newest with messages always stays. Call it again, after a pause,
+    /// while it removed something.
+    pub fn clean(&self, retention: Retention) -> io::Result<Cleaning> {
+        let segments = self.log.all();
+        let (Some(oldest), Some(next)) = (segments.first(), segments.get(1)) else { return Ok(Cleaning::default()) };
+        // The next one's first message was stored when this one was full. One that was made ahead has none.
+        if next.base >= self.visible() {
+            return Ok(Cleaning::default());
+        }
+        if let Retention::Before(time) = retention {
+            let log::Found::Record { record, .. } = log::look(next.bytes()?, next.base, 0) else {
+                return Ok(Cleaning::default());
+            };
+            if record.store_timestamp >= time {
+                return Ok(Cleaning::default());
+            }
+        }
+        let removed = oldest.length;
+        self.log.remove_oldest()?;
+        tracing::info!("removed {}: the commit log begins at {}", oldest.path().display(), self.log.min_offset());
+        Ok(Cleaning { removed })
+    }
+
+    /// Has queues and key index forget what the log does not have any more.
+    pub fn clean_derived(&self) -> io::Result<()> {
+        let min = self.log.min_offset();
+        for queue in self.queues() {
+            queue.correct_min(min)?;
+        }
+        self.index.as_ref().map_or(Ok(()), |index| index.clean(min))
+    }
+}
