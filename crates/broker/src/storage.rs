@@ -114,7 +114,7 @@ impl Broker {
     fn index_keys(&self) -> bool {
         match self.store.index(READ_BYTES) {
             Ok(done) => {
-                if self.storage.reading.swap(!done, Ordering::Relaxed) != !done {
+                if self.storage.reading.swap(!done, Ordering::Relaxed) == done {
                     tracing::info!("the key index {}", if done { "is whole again" } else { "reads the commit log to catch up" });
                 }
                 !done

@@ -162,10 +162,7 @@ mod tests {
         let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into(), line: 0 };
         let changed = change(text, &[entry("namesrvAddr", "c:3"), entry("storePathRootDir", "C:\\new")]);
         let shown = String::from_utf8(changed.clone()).unwrap();
-        assert_eq!(
-            shown,
-            "# the broker\r\nfileReservedTime = 48\r\nbrokerName=x\nnamesrvAddr=c:3\nstorePathRootDir=C:\\\\new\n"
-        );
+        assert_eq!(shown, "# the broker\r\nfileReservedTime = 48\r\nbrokerName=x\nnamesrvAddr=c:3\nstorePathRootDir=C:\\\\new\n");
         assert_eq!(parse(&changed).unwrap().last().unwrap().value, "C:\\new");
         assert_eq!(change(b"", &[entry("a", "1")]), b"a=1\n");
     }

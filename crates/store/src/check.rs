@@ -91,8 +91,8 @@ fn segment_length(directory: &Path) -> io::Result<u64> {
         }
     }
     lengths.sort();
-    let first = lengths.first().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("{} holds no commit log files", directory.display()))
-    })?;
+    let first = lengths
+        .first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{} holds no commit log files", directory.display())))?;
     Ok(first.1)
 }

@@ -12,9 +12,9 @@ use crate::disk::Disk;
 const LENGTH: u64 = 4096;
 const OWN_AT: usize = 64;
 const OWN_MAGIC: &[u8; 8] = b"ferrckp2";
-/// Magic, derived offset, a copy of the time, entries of all queues, index, CRC. Both parts lie in the first 512
+/// Magic, derived offset, a copy of the time, entries of all queues, newest indexed, indexed up to, CRC. Both parts lie in the first 512
 /// bytes, which a disk writes as a whole.
-const OWN_LENGTH: usize = 8 + 8 + 8 + 8 + 8 + 4;
+const OWN_LENGTH: usize = 8 + 8 + 8 + 8 + 8 + 8 + 4;
 
 /// What is known to be on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Checkpoint {
     pub entries: u64,
     /// The offset of the newest message that the key index on disk knows; 0 without one.
     pub indexed: u64,
+    /// The key index on disk knows every message below this offset of the log.
+    pub index_from: u64,
 }
 
 /// A checkpoint as it was found.
@@ -52,8 +54,9 @@ pub fn write(disk: &Disk, root: &Path, checkpoint: &Checkpoint) -> io::Result<()
     own[16..24].copy_from_slice(&checkpoint.timestamp.to_be_bytes());
     own[24..32].copy_from_slice(&checkpoint.entries.to_be_bytes());
     own[32..40].copy_from_slice(&checkpoint.indexed.to_be_bytes());
-    let sum = crc(&own[..40]);
-    own[40..44].copy_from_slice(&sum.to_be_bytes());
+    own[40..48].copy_from_slice(&checkpoint.index_from.to_be_bytes());
+    let sum = crc(&own[..48]);
+    own[48..52].copy_from_slice(&sum.to_be_bytes());
     let path = root.join("checkpoint");
     let missing = !path.exists();
     let file = disk.create(&path, LENGTH)?;
@@ -73,18 +76,21 @@ pub fn read(root: &Path) -> io::Result<Loaded> {
         return Ok(Loaded::Missing);
     };
     let Some(own) = bytes.get(OWN_AT..OWN_AT + OWN_LENGTH).filter(|own| own.starts_with(OWN_MAGIC)) else {
-        return Ok(Loaded::Java { timestamp: physic.min(logics) });
+        // A page of zeros is one that was made and not written before a crash.
+        let timestamp = physic.min(logics);
+        return Ok(if timestamp == 0 { Loaded::Missing } else { Loaded::Java { timestamp } });
     };
-    if own[40..44] != crc(&own[..40]).to_be_bytes() {
+    if own[48..52] != crc(&own[..48]).to_be_bytes() {
         return Ok(Loaded::Missing);
     }
     let own = |at: usize| number(OWN_AT + at).unwrap_or_default();
-    let (derived, timestamp, entries, indexed) = (own(8) as u64, own(16), own(24) as u64, own(32) as u64);
+    let (derived, timestamp, entries, indexed, index_from) =
+        (own(8) as u64, own(16), own(24) as u64, own(32) as u64, own(40) as u64);
     // Java leaves the own part and changes its times.
     if (physic, logics) != (timestamp, timestamp) {
         return Ok(Loaded::Java { timestamp: physic.min(logics) });
     }
-    Ok(Loaded::Own(Checkpoint { timestamp, derived, entries, indexed }))
+    Ok(Loaded::Own(Checkpoint { timestamp, derived, entries, indexed, index_from }))
 }
 
 #[cfg(test)]
@@ -98,7 +104,7 @@ mod tests {
     fn a_checkpoint_is_ours_until_java_writes_it() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(read(root.path()).unwrap(), Loaded::Missing);
-        let checkpoint = Checkpoint { timestamp: 1_700_000_000_000, derived: 12345, entries: 7, indexed: 99 };
+        let checkpoint = Checkpoint { timestamp: 1_700_000_000_000, derived: 12345, entries: 7, indexed: 99, index_from: 100 };
         write(&Disk::default(), root.path(), &checkpoint).unwrap();
         assert_eq!(read(root.path()).unwrap(), Loaded::Own(checkpoint));
         let path = root.path().join("checkpoint");

@@ -1,6 +1,7 @@
 //! Cleaning: old segments go, one at a time, and what was derived from them follows.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use crate::{Store, log};
 
@@ -26,10 +27,12 @@ impl Store {
     pub fn clean(&self, retention: Retention) -> io::Result<Cleaning> {
         let segments = self.log.all();
         let (Some(oldest), Some(next)) = (segments.first(), segments.get(1)) else { return Ok(Cleaning::default()) };
-        // The next one's first message was stored when this one was full. One that was made ahead has none.
-        if next.base >= self.visible() {
+        // Queues that are not on disk yet could not be made again, and their offsets would be given anew. A file that
+        // was made ahead holds no message.
+        if next.base > self.derived_on_disk.load(Ordering::Acquire) || next.base >= self.visible() {
             return Ok(Cleaning::default());
         }
+        // The next one's first message was stored when this one was full.
         if let Retention::Before(time) = retention {
             let log::Found::Record { record, .. } = log::look(next.bytes()?, next.base, 0) else {
                 return Ok(Cleaning::default());

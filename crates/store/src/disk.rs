@@ -77,18 +77,33 @@ impl Disk {
         Ok(DiskFile { file, path: path.to_owned(), disk: self.clone() })
     }
 
-    /// Makes a directory and those above it. `true` where it was missing.
-    pub fn make_directories(&self, path: &Path) -> io::Result<bool> {
+    /// Makes a directory and those above it, and has the disk keep their names.
+    pub fn make_directories(&self, path: &Path) -> io::Result<()> {
+        self.each_missing(path, &mut |path, parent| {
+            self.make_directory(path)?;
+            self.sync_directory(parent)
+        })
+    }
+
+    /// Makes a directory and those above it; their names have still to be synced.
+    pub fn make_directories_unsynced(&self, path: &Path) -> io::Result<()> {
+        self.each_missing(path, &mut |path, _| self.make_directory(path))
+    }
+
+    fn each_missing(&self, path: &Path, make: &mut dyn FnMut(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         if path.is_dir() {
-            return Ok(false);
+            return Ok(());
         }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.make_directories(parent)?;
-        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.each_missing(parent, make)?;
+        make(path, parent)
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.tell(Change::MakeDirectory(path))?;
         match fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(true),
+            _ => Ok(()),
         }
     }
 
@@ -118,13 +133,14 @@ impl Disk {
         }
     }
 
-    /// Removes an empty directory, which may be gone already.
-    pub fn remove_directory(&self, path: &Path) -> io::Result<()> {
-        self.tell(Change::RemoveDirectory(path))?;
-        match fs::remove_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+    /// Removes an empty directory. `false` where there is none.
+    pub fn remove_directory(&self, path: &Path) -> io::Result<bool> {
+        if !path.is_dir() {
+            return Ok(false);
         }
+        self.tell(Change::RemoveDirectory(path))?;
+        fs::remove_dir(path)?;
+        Ok(true)
     }
 }
 
@@ -138,12 +154,14 @@ impl DiskFile {
         &self.file
     }
 
-    pub fn set_length(&self, length: u64) -> io::Result<()> {
+    /// Gives the file a length. `false` where it has it already.
+    pub fn set_length(&self, length: u64) -> io::Result<bool> {
         if self.file.metadata()?.len() == length {
-            return Ok(());
+            return Ok(false);
         }
         self.disk.tell(Change::SetLength(&self.path, length))?;
-        self.file.set_len(length)
+        self.file.set_len(length)?;
+        Ok(true)
     }
 
     /// Reserves blocks, so that writing them can't find the disk full. A file system that can't do so shows a full

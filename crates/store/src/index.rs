@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -187,7 +188,17 @@ impl File {
         if header.next as u32 > shape.entries {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("its header counts {} entries", header.next)));
         }
-        Ok(Self { name, file, shape, header, tail: Vec::new(), written: header.next, slots: Vec::new(), dirty: Vec::new(), doubtful })
+        Ok(Self {
+            name,
+            file,
+            shape,
+            header,
+            tail: Vec::new(),
+            written: header.next,
+            slots: Vec::new(),
+            dirty: Vec::new(),
+            doubtful,
+        })
     }
 
     fn full(&self) -> bool {
@@ -360,6 +371,8 @@ pub struct Index {
     shape: Shape,
     files: Mutex<VecDeque<File>>,
     source: Mutex<Source>,
+    /// The disk did not confirm a write: what it has of the newest file is not known, and nothing more is counted.
+    failed: AtomicBool,
 }
 
 /// Up to where the index goes: the newest key's record and its store time; zeros without any.
@@ -370,10 +383,9 @@ pub struct Last {
 }
 
 impl Index {
-    /// Opens the files. `doubtful` says that they were not closed in good order. `log_end` is where the log ends at
-    /// the most: a file that knows more is of another log, and removed. What is damaged is removed as well and
-    /// made again from the log; that is said.
-    pub fn open(disk: Disk, directory: PathBuf, shape: Shape, doubtful: bool, log_end: u64) -> io::Result<Self> {
+    /// Opens the files. `doubtful` says that they were not closed in good order. What is damaged is removed, and made
+    /// again from the log; that is said.
+    pub fn open(disk: Disk, directory: PathBuf, shape: Shape, doubtful: bool) -> io::Result<Self> {
         let mut names: Vec<u64> = Vec::new();
         match std::fs::read_dir(&directory) {
             Ok(entries) => {
@@ -397,12 +409,6 @@ impl Index {
                 }
                 File::open(file, name, shape, doubtful)
             });
-            let opened = opened.and_then(|file| match file.header.end_offset {
-                end if file.header.next > 1 && end as u64 >= log_end => {
-                    Err(io::Error::new(io::ErrorKind::InvalidData, format!("it knows of {end}, the log ends at {log_end}")))
-                }
-                _ => Ok(file),
-            });
             match opened {
                 Ok(file) => files.push_back(file),
                 // Those behind it go as well: the index has to follow the log without a hole.
@@ -414,7 +420,7 @@ impl Index {
             }
         }
         let source = Mutex::new(Source { pending: Vec::new(), from_log: None });
-        Ok(Self { disk, directory, shape, files: Mutex::new(files), source })
+        Ok(Self { disk, directory, shape, files: Mutex::new(files), source, failed: AtomicBool::new(false) })
     }
 
     fn remove_from(disk: &Disk, directory: &std::path::Path, first: u64) -> io::Result<()> {
@@ -432,6 +438,21 @@ impl Index {
         let files = self.files.lock();
         let newest = files.iter().rev().find(|file| file.header.next > 1);
         newest.map_or(Last::default(), |f| Last { offset: f.header.end_offset as u64, timestamp: f.header.end_timestamp })
+    }
+
+    /// The log ends at `end`: files that know of more are removed, and what they held is read from the log again.
+    pub fn forget_from(&self, end: u64) -> io::Result<()> {
+        let mut files = self.files.lock();
+        let beyond = |file: &File| file.header.next > 1 && file.header.end_offset as u64 >= end;
+        let Some(keep) = files.iter().position(beyond) else { return Ok(()) };
+        for file in files.drain(keep..).rev() {
+            tracing::warn!("index file {} is made again: it knows of more than the log", file.file.path().display());
+            self.disk.remove(file.file.path())?;
+        }
+        drop(files);
+        self.disk.sync_directory(&self.directory)?;
+        self.read_log_from(self.last().offset);
+        Ok(())
     }
 
     /// Has the keys of records from `offset` on read from the log.
@@ -470,13 +491,17 @@ impl Index {
 
     /// Enters the keys that were pushed.
     pub fn drain(&self) -> io::Result<()> {
-        let mut files = self.files.lock();
+        self.drain_into(&mut self.files.lock())
+    }
+
+    fn drain_into(&self, files: &mut VecDeque<File>) -> io::Result<()> {
         let keys = std::mem::take(&mut self.source.lock().pending);
-        let result = self.enter(&mut files, &keys);
+        let result = self.enter(files, &keys);
         if result.is_err()
             && let Some(first) = keys.first()
         {
-            // They are in the log; what was entered of them is known by its offset.
+            // They are in the log, as are those that were pushed since.
+            self.source.lock().pending.clear();
             self.read_log_from(first.offset);
         }
         let mut source = self.source.lock();
@@ -487,14 +512,26 @@ impl Index {
         result
     }
 
-    /// Enters keys; those of records that the index knows already are passed over.
+    /// Enters keys; those that the index knows already are passed over.
     pub fn add(&self, keys: &[Key]) -> io::Result<()> {
         self.enter(&mut self.files.lock(), keys)
     }
 
     fn enter(&self, files: &mut VecDeque<File>, keys: &[Key]) -> io::Result<()> {
-        let known = files.iter().rev().find(|file| file.header.next > 1).map(|file| file.header.end_offset as u64);
-        for key in keys.iter().filter(|key| known.is_none_or(|known| key.offset > known)) {
+        let newest = files.iter().rev().find(|file| file.header.next > 1).map(|file| file.header.end_offset as u64);
+        let mut newest_keys = match (newest, keys.first()) {
+            (Some(newest), Some(first)) if first.offset <= newest => keys_of_newest(files, newest)?,
+            _ => 0,
+        };
+        for key in keys {
+            if newest.is_some_and(|newest| key.offset < newest) {
+                continue;
+            }
+            // An error may have come between two keys of a message.
+            if newest == Some(key.offset) && newest_keys > 0 {
+                newest_keys -= 1;
+                continue;
+            }
             if files.back().is_none_or(File::full) {
                 self.begin_file(files, key.timestamp)?;
             }
@@ -509,7 +546,7 @@ impl Index {
         let mut header = Header { next: 1, ..Header::default() };
         let mut name = name_of(timestamp);
         if let Some(full) = files.back_mut() {
-            full.flush()?;
+            self.flush_file(full)?;
             (full.slots, full.dirty) = Default::default();
             let end = full.header;
             header = Header {
@@ -531,13 +568,26 @@ impl Index {
         Ok(())
     }
 
-    /// Has everything that was entered on disk, once `before` has seen to it that the log is. Returns the newest key.
-    pub fn flush(&self, before: impl FnOnce() -> io::Result<()>) -> io::Result<Last> {
+    /// Has the keys of everything visible on disk, once `before` has seen to it that the log is. Returns the newest
+    /// key, and from where on keys have still to be read from the log, if they have.
+    pub fn flush(&self, before: impl FnOnce() -> io::Result<()>) -> io::Result<(Last, Option<u64>)> {
         let mut files = self.files.lock();
+        self.drain_into(&mut files)?;
         before()?;
-        files.back_mut().map_or(Ok(()), File::flush)?;
+        files.back_mut().map_or(Ok(()), |file| self.flush_file(file))?;
         drop(files);
-        Ok(self.last())
+        Ok((self.last(), self.reads_log_from()))
+    }
+
+    /// A failed sync is never tried again: the system may count the pages as written.
+    fn flush_file(&self, file: &mut File) -> io::Result<()> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the key index could not be written before; it is mended by the next start"));
+        }
+        file.flush().inspect_err(|error| {
+            let passes = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            self.failed.store(!passes, Ordering::Relaxed);
+        })
     }
 
     /// Looks a key up among messages stored from `begin` to `end`: `each` gets the offsets of records that may have
@@ -549,7 +599,8 @@ impl Index {
             if file.doubtful {
                 file.load_slots()?;
             }
-            if file.header.holds(begin, end) && !file.select(hash, begin, end, &mut each)? || file.header.begin_timestamp < begin {
+            if file.header.holds(begin, end) && !file.select(hash, begin, end, &mut each)? || file.header.begin_timestamp < begin
+            {
                 return Ok(());
             }
         }
@@ -568,6 +619,20 @@ impl Index {
     }
 }
 
+/// How many keys of the newest message have been entered.
+fn keys_of_newest(files: &VecDeque<File>, offset: u64) -> io::Result<usize> {
+    let mut count = 0;
+    for file in files.iter().rev() {
+        for number in (1..file.header.next).rev() {
+            if file.entry(number)?.offset as u64 != offset {
+                return Ok(count);
+            }
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
 /// Java's name of a file: the time in UTC as one number, `yyyyMMddHHmmssSSS`.
 fn name_of(timestamp: i64) -> u64 {
     let time = Timestamp::from_millisecond(timestamp).unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC).datetime();
@@ -583,7 +648,7 @@ mod tests {
     const SHAPE: Shape = Shape { slots: 7, entries: 20 };
 
     fn open(directory: &std::path::Path, doubtful: bool) -> Index {
-        Index::open(Disk::default(), directory.to_owned(), SHAPE, doubtful, u64::MAX).unwrap()
+        Index::open(Disk::default(), directory.to_owned(), SHAPE, doubtful).unwrap()
     }
 
     fn keys(n: u64) -> Key {
@@ -594,11 +659,12 @@ mod tests {
 
     fn find(index: &Index, key: &str) -> Vec<u64> {
         let mut found = Vec::new();
-        index.query("T", key, 0, i64::MAX, |offset| {
-            found.push(offset);
-            true
-        })
-        .unwrap();
+        index
+            .query("T", key, 0, i64::MAX, |offset| {
+                found.push(offset);
+                true
+            })
+            .unwrap();
         found
     }
 
@@ -644,11 +710,12 @@ mod tests {
         index.push((1..50).map(keys));
         let mut found = Vec::new();
         let at = |n: i64| 1_700_000_000_000 + n * 1000;
-        index.query("T", "k0", at(10), at(30), |offset| {
-            found.push(offset);
-            found.len() < 3
-        })
-        .unwrap();
+        index
+            .query("T", "k0", at(10), at(30), |offset| {
+                found.push(offset);
+                found.len() < 3
+            })
+            .unwrap();
         assert_eq!(found, [3000, 2500, 2000]);
     }
 
@@ -669,14 +736,8 @@ mod tests {
     #[test]
     fn a_flood_of_keys_is_left_to_the_log() {
         let directory = tempfile::tempdir().unwrap();
-        let index = Index::open(
-            Disk::default(),
-            directory.path().to_owned(),
-            Shape { slots: 1000, entries: 1_000_000 },
-            false,
-            u64::MAX,
-        )
-        .unwrap();
+        let index =
+            Index::open(Disk::default(), directory.path().to_owned(), Shape { slots: 1000, entries: 1_000_000 }, false).unwrap();
         index.push((1..=MAX_PENDING as u64 + 10).map(keys));
         assert_eq!(index.reads_log_from(), Some((MAX_PENDING as u64 + 1) * 100));
         index.drain().unwrap();

@@ -11,6 +11,7 @@
 mod check;
 mod checkpoint;
 mod clean;
+mod deletion;
 pub mod disk;
 pub mod index;
 pub mod log;
@@ -44,7 +45,8 @@ pub use crate::read::{Boundary, GetLimits, GetResult, GetStatus};
 pub use crate::recovery::{Progress, Recovered, tags_code};
 use crate::segment::Segment;
 
-/// How far ahead of its end the log's blocks are reserved by [`Store::prepare`].
+/// How far ahead of its end the log's blocks are reserved by [`Store::prepare`]; a quarter of a segment where that is
+/// less.
 const PREPARE_AHEAD: u64 = 32 * 1024 * 1024;
 
 /// Queue files with unconfirmed writes up to which each is confirmed by itself at a checkpoint; where there are more,
@@ -210,6 +212,8 @@ pub struct Store {
     /// One checkpoint at a time. `false` after an error: what the disk has of the queues is not known any more, and
     /// the next start derives them again from the last checkpoint.
     checkpoints: Mutex<bool>,
+    /// The queues on disk hold every message below this offset.
+    derived_on_disk: AtomicU64,
     /// Something keeps messages out: a fence, a disk that is too full, a rebuild.
     closed: AtomicBool,
     closed_for: Mutex<ClosedFor>,
@@ -316,7 +320,8 @@ impl Store {
             return Ok(queue.clone());
         }
         let directory = queue::directory(&self.options.root.join("consumequeue"), topic, id);
-        let queue = Arc::new(Queue::open(self.options.disk.clone(), directory, topic.to_owned(), id, self.options.queue_file_length)?);
+        let queue =
+            Arc::new(Queue::open(self.options.disk.clone(), directory, topic.to_owned(), id, self.options.queue_file_length)?);
         queues.entry(topic.to_owned()).or_default().insert(id, queue.clone());
         Ok(queue)
     }
@@ -334,19 +339,25 @@ impl Store {
     }
 
     /// Forgets a deleted topic's queues and removes their files. The records stay in the log until it is cleaned.
-    pub fn delete_topic(&self, topic: &str) -> io::Result<()> {
+    /// Returns the queues whose watchers are to be told: what was sent before becomes visible first.
+    pub fn delete_topic(&self, topic: &str) -> io::Result<Woken> {
+        let woken = self.sync().map_err(io::Error::other)?;
         let gone = self.queues.write().remove(topic).unwrap_or_default();
         {
             // Appends hold the tail; after this none can push to the queues any more.
             let mut tail = self.tail.lock();
             tail.entries -= gone.values().map(|queue| queue.max_offset() as u64).sum::<u64>();
+            gone.values().for_each(|queue| queue.delete());
         }
-        for queue in gone.values() {
-            queue.destroy()?;
-        }
-        self.options.disk.remove_directory(&self.options.root.join("consumequeue").join(topic))?;
+        // All files go at once, and come back at once where a crash comes before the checkpoint (see recovery).
+        self.put_aside_topic(topic)?;
         // A later start must not read the deleted messages from the log again: their offsets may be taken anew.
-        self.checkpoint()
+        self.checkpoint()?;
+        if !*self.checkpoints.lock() {
+            return Err(io::Error::other("the checkpoint can't be written: the next start may find the topic's messages again"));
+        }
+        self.remove_deleted()?;
+        Ok(woken)
     }
 
     /// Appends all messages of the batch, or none. Returns the end of the last record, which is acknowledged once
@@ -409,25 +420,32 @@ impl Store {
         Ok(position)
     }
 
-    /// Writes the batch in runs that lie in one segment each, with a blank where a segment ends.
+    /// Writes the batch in runs that lie in one segment each, with a blank where a segment ends. All room is reserved
+    /// first: of a batch that is refused, nothing may be in the log, where recovery would find it.
     fn write(&self, tail: &mut Tail, batch: &Batch, start: u64) -> Result<(), AppendError> {
         let length = self.log.segment_length();
-        let mut position = start;
+        let mut runs = Vec::new();
         let mut first = 0;
         while first < batch.messages.len() {
             let at = batch.messages[first].place.physical_offset;
-            if at != position {
-                self.finish_segment(tail, position)?;
-            }
             let base = at - at % length;
             let count = batch.messages[first..].iter().take_while(|m| m.place.physical_offset < base + length).count();
             let last = &batch.messages[first + count - 1];
             let bytes = &batch.data[batch.messages[first].at..last.at + last.length as usize];
             let segment = self.segment_for(tail, base)?;
             segment.reserve(at - base + bytes.len() as u64 + BLANK_LENGTH as u64).map_err(|e| self.write_failed(&segment, e))?;
-            segment.write(at - base, bytes).map_err(|e| self.set_fence(&format!("writing {}", segment.path().display()), &e))?;
-            position = at + bytes.len() as u64;
+            runs.push((segment, at, bytes));
             first += count;
+        }
+        let mut position = start;
+        for (segment, at, bytes) in runs {
+            if at != position {
+                self.finish_segment(position)?;
+            }
+            segment
+                .write(at - segment.base, bytes)
+                .map_err(|e| self.set_fence(&format!("writing {}", segment.path().display()), &e))?;
+            position = at + bytes.len() as u64;
         }
         Ok(())
     }
@@ -436,21 +454,25 @@ impl Store {
         if let Some(segment) = tail.segment.as_ref().filter(|s| s.base == base) {
             return Ok(segment.clone());
         }
-        let segment = self.log.segment_at(base).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::DiskFull(error),
-            _ => self.set_fence("making a commit log file", &error),
-        })?;
+        let segment = self.log.segment_at(base).map_err(|error| self.create_failed(error))?;
         tail.segment = Some(segment.clone());
         Ok(segment)
     }
 
-    fn finish_segment(&self, tail: &mut Tail, position: u64) -> Result<(), AppendError> {
+    fn finish_segment(&self, position: u64) -> Result<(), AppendError> {
         let length = self.log.segment_length();
         let left = length - position % length;
-        let segment = self.segment_for(tail, position - position % length)?;
+        let segment = self.log.segment_at(position - position % length).map_err(|error| self.create_failed(error))?;
         segment
             .write(position % length, &blank(left))
             .map_err(|e| self.set_fence(&format!("writing {}", segment.path().display()), &e))
+    }
+
+    fn create_failed(&self, error: io::Error) -> AppendError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::DiskFull(error),
+            _ => self.set_fence("making a commit log file", &error),
+        }
     }
 
     /// A full disk shows when blocks are reserved, before anything is written: it passes when space is freed.
@@ -468,6 +490,10 @@ impl Store {
         let mut woken = Woken::new();
         while tail.pending.front().is_some_and(|p| p.end <= visible) {
             let Some(Pending { queue, offset, entry, .. }) = tail.pending.pop_front() else { break };
+            // A message that was sent while its topic was deleted is in the log alone.
+            if queue.is_deleted() {
+                continue;
+            }
             tail.entries += 1;
             if queue.push(offset, entry) {
                 woken.push(queue);
@@ -524,7 +550,7 @@ impl Store {
         let base = written - written % length;
         // The first file is made by the first send: a broker without messages has none.
         let Some(segment) = self.log.segment(written) else { return Ok(()) };
-        let ahead = written - base + PREPARE_AHEAD;
+        let ahead = written - base + PREPARE_AHEAD.min(length / 4);
         let reserve = |segment: &Segment, end: u64| {
             segment.reserve(end.min(length)).or_else(|error| match self.write_failed(segment, error) {
                 // Sends will be told of it; this was only for their convenience.
@@ -533,10 +559,11 @@ impl Store {
             })
         };
         reserve(&segment, ahead)?;
-        if ahead > length && length > PREPARE_AHEAD {
-            match self.log.segment_at(base + length) {
+        if ahead > length {
+            match self.log.segment_at(base + length).map_err(|error| self.create_failed(error)) {
                 Ok(next) => reserve(&next, ahead - length)?,
-                Err(error) => tracing::warn!("the next commit log file can't be made ahead: {error}"),
+                Err(AppendError::DiskFull(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -573,7 +600,8 @@ impl Store {
                 log::Found::Blank => position = segment.base + segment.length,
                 log::Found::End(why) => {
                     tracing::error!("{} is damaged at {position}: {why}", segment.path().display());
-                    position = log::next_record(segment.bytes()?, segment.base, position).unwrap_or(segment.base + segment.length);
+                    position =
+                        log::next_record(segment.bytes()?, segment.base, position).unwrap_or(segment.base + segment.length);
                 }
             }
         }
@@ -621,12 +649,17 @@ impl Store {
         };
         self.persist_queues()?;
         let persist = || self.persist().map(|_| ()).map_err(io::Error::other);
-        let indexed = match &self.index {
+        let (indexed, index_from) = match &self.index {
             // The index on disk must not know more than the log on disk.
-            Some(index) => index.flush(persist)?.offset,
-            None => persist().map(|()| 0)?,
+            Some(index) => {
+                index.flush(persist).map(|(last, from)| (last.offset, from.map_or(derived, |from| from.min(derived))))?
+            }
+            None => persist().map(|()| (0, 0))?,
         };
-        checkpoint::write(&self.options.disk, &self.options.root, &Checkpoint { timestamp, derived, entries, indexed })
+        let checkpoint = Checkpoint { timestamp, derived, entries, indexed, index_from };
+        checkpoint::write(&self.options.disk, &self.options.root, &checkpoint)?;
+        self.derived_on_disk.store(derived, Ordering::Release);
+        Ok(())
     }
 
     fn persist_queues(&self) -> io::Result<()> {
@@ -647,14 +680,12 @@ impl Store {
         if self.rebuilding().is_some() {
             return Ok(());
         }
-        if let Some(index) = &self.index {
-            index.drain()?;
-        }
+        self.sync().map_err(io::Error::other)?;
         self.checkpoint()?;
-        if *self.checkpoints.lock() {
-            self.options.disk.remove(&self.options.root.join(recovery::ABORT_FILE))?;
+        if !*self.checkpoints.lock() {
+            return Err(io::Error::other("consume queues could not be written, and are derived again by the next start"));
         }
-        Ok(())
+        self.options.disk.remove(&self.options.root.join(recovery::ABORT_FILE))
     }
 
     /// The record at a commit log offset, where one begins there that readers may see.

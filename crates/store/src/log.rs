@@ -37,8 +37,8 @@ impl Slice {
 }
 
 impl Log {
-    /// Opens the files of a directory. All must have the configured length, but for the last one, which is shorter
-    /// where a crash came between making it and giving it its length.
+    /// Opens the files of a directory. All must have the configured length; a newer one is shorter where a crash came
+    /// between making it and giving it its length.
     pub fn open(disk: Disk, directory: &Path, segment_length: u64) -> io::Result<Self> {
         disk.make_directories(directory)?;
         let mut found = BTreeMap::new();
@@ -48,10 +48,10 @@ impl Log {
                 found.insert(base, (entry.path(), entry.metadata()?.len()));
             }
         }
-        let last = found.keys().next_back().copied();
+        let (first, count) = (found.keys().next().copied(), found.len());
         let mut segments = BTreeMap::new();
         for (base, (path, length)) in found {
-            if length != segment_length && !(Some(base) == last && length < segment_length) {
+            if length > segment_length || length < segment_length && Some(base) == first && count > 1 {
                 let reason = format!("{} has {length} bytes, mappedFileSizeCommitLog says {segment_length}", path.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
             }
@@ -100,6 +100,15 @@ impl Log {
         Ok(())
     }
 
+    /// Removes a segment that holds nothing.
+    pub fn remove_empty(&self, base: u64) -> io::Result<()> {
+        if let Some(segment) = self.segments.write().remove(&base) {
+            self.disk.remove(segment.path())?;
+            self.disk.sync_directory(&self.directory)?;
+        }
+        Ok(())
+    }
+
     /// Removes the oldest segment, unless it is the only one. Who reads it still can.
     pub fn remove_oldest(&self) -> io::Result<Option<Arc<Segment>>> {
         let oldest = {
@@ -108,6 +117,8 @@ impl Log {
         };
         if let Some(segment) = &oldest {
             self.disk.remove(segment.path())?;
+            // One at a time: a crash must not bring an older one back without those between.
+            self.disk.sync_directory(&self.directory)?;
         }
         Ok(oldest)
     }
@@ -164,10 +175,32 @@ pub fn look(segment: &[u8], base: u64, position: u64) -> Found<'_> {
         return Found::End("nothing is written here".into());
     }
     match record::decode_checked(bytes) {
+        Ok(record) if torn(&bytes[..total as usize], position as usize, &record) => {
+            Found::End("a part of the record is not written".into())
+        }
         Ok(record) if record.physical_offset == (base + position) as i64 => Found::Record { record, length: u64::from(total) },
         Ok(record) => Found::End(format!("the record says that its offset is {}", record.physical_offset)),
         Err(error) => Found::End(error.to_string()),
     }
+}
+
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
+
+/// Whether a sector of the record was never written. The checksum covers the body alone; topic and properties hold
+/// text, and no sector with a part of them is all zeros.
+fn torn(bytes: &[u8], position: usize, record: &record::Record<'_>) -> bool {
+    let text = 1 + record.topic.len() + 2 + record.properties.len();
+    let text_from = position + bytes.len().saturating_sub(text);
+    let mut sector = (position / SECTOR + 1) * SECTOR;
+    while sector < position + bytes.len() {
+        let end = (sector + SECTOR).min(position + bytes.len());
+        if end > text_from && bytes[sector - position..end - position].iter().all(|byte| *byte == 0) {
+            return true;
+        }
+        sector = end;
+    }
+    false
 }
 
 /// Where the records of a segment go on behind damage at `position`: at the next whole record that names its own
@@ -179,7 +212,9 @@ pub fn next_record(segment: &[u8], base: u64, position: u64) -> Option<u64> {
     let candidates = segment.get(from + 4..)?.windows(4).enumerate().filter(|(_, bytes)| magics.iter().any(|m| m == bytes));
     let found = candidates.map(|(at, _)| (from + at) as u64).find(|at| match look(segment, base, *at) {
         Found::Record { .. } => true,
-        Found::Blank => record::peek(&segment[*at as usize..]).is_some_and(|(left, _)| at + u64::from(left) == segment.len() as u64),
+        Found::Blank => {
+            record::peek(&segment[*at as usize..]).is_some_and(|(left, _)| at + u64::from(left) == segment.len() as u64)
+        }
         Found::End(_) => false,
     });
     found.map(|at| base + at)

@@ -69,6 +69,7 @@ pub struct Queue {
     /// Only the holder of the log's tail changes it.
     next: AtomicI64,
     watched: AtomicBool,
+    deleted: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -115,6 +116,13 @@ impl Queue {
             Err(error) => return Err(error),
         }
         files.sort_unstable();
+        // Behind a file that is missing, nothing can be trusted.
+        let whole = files.windows(2).position(|pair| pair[0] + per_file != pair[1]).map_or(files.len(), |gap| gap + 1);
+        for lost in files.drain(whole..) {
+            let path = directory.join(file_name(lost as u64 * ENTRY_LENGTH));
+            tracing::warn!("{} lies behind a file that is missing: removed", path.display());
+            disk.remove(&path)?;
+        }
         let state = State {
             min: files.first().copied().unwrap_or(0),
             written: 0,
@@ -132,6 +140,7 @@ impl Queue {
             file_length,
             next: AtomicI64::new(0),
             watched: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
             state: Mutex::new(state),
         };
         {
@@ -199,6 +208,20 @@ impl Queue {
         entry.is_message().then_some(entry.offset)
     }
 
+    /// Takes and gives no more entries: the topic is deleted. For the holder of the log's tail, as
+    /// [`Queue::is_deleted`].
+    pub(crate) fn delete(&self) {
+        self.deleted.store(true, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        (state.files, state.tail, state.dirty, state.open) = Default::default();
+        (state.min, state.written, state.new_names) = (0, 0, false);
+        self.next.store(0, Ordering::Release);
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
     /// Asks that the next visible message of this queue be told of (see [`crate::Woken`]).
     pub fn watch(&self) {
         self.watched.store(true, Ordering::SeqCst);
@@ -230,6 +253,26 @@ impl Queue {
             tracing::error!("consume queue {} of topic {} can't be written: {error}", self.id, self.topic);
         }
         self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst)
+    }
+
+    /// Adds the entry of a message that is read from the log again. Where another message has its offset, the queue was
+    /// deleted and made anew in between, and goes on from here.
+    pub(crate) fn follow(&self, offset: i64, entry: Entry) -> io::Result<()> {
+        {
+            let mut state = self.state.lock();
+            let max = state.written + state.tail.len() as i64;
+            if offset < max {
+                let looked_at = offset.max(state.min);
+                let known = self.read_entry(&mut state, looked_at)?;
+                if known.offset >= entry.offset {
+                    return Ok(());
+                }
+                self.write_tail(&mut state)?;
+                self.cut(&mut state, offset)?;
+            }
+        }
+        self.push(offset, entry);
+        Ok(())
     }
 
     /// Begins the queue at `offset`, with entries that stand for nothing before it.
@@ -312,8 +355,8 @@ impl Queue {
             self.disk.open(&self.path(base))?.sync()?;
         }
         if new_names {
-            // The queue's own directory, the topic's and the one of all topics.
-            for directory in self.directory.ancestors().take(3) {
+            // The queue's own directory, the topic's, the one of all topics, and the one that holds that.
+            for directory in self.directory.ancestors().take(4) {
                 self.disk.sync_directory(directory)?;
             }
         }
@@ -327,7 +370,7 @@ impl Queue {
     fn file<'a>(&self, state: &'a mut State, base: i64, create: bool) -> io::Result<&'a DiskFile> {
         if state.open.as_ref().is_none_or(|(open, _)| *open != base) {
             let file = if create && !state.files.contains(&base) {
-                self.disk.make_directories(&self.directory)?;
+                self.disk.make_directories_unsynced(&self.directory)?;
                 let file = self.disk.create(&self.path(base), self.file_length)?;
                 state.files.push(base);
                 state.files.sort_unstable();
@@ -479,21 +522,9 @@ impl Queue {
         }
         for file in gone {
             self.disk.remove(&self.path(file))?;
+            self.disk.sync_directory(&self.directory)?;
         }
         Ok(())
-    }
-
-    /// Removes the queue's files. Its offsets begin at 0 again.
-    pub(crate) fn destroy(&self) -> io::Result<()> {
-        let mut state = self.state.lock();
-        state.open = None;
-        for base in std::mem::take(&mut state.files) {
-            self.disk.remove(&self.path(base))?;
-        }
-        (state.dirty, state.tail, state.new_names) = Default::default();
-        (state.min, state.written) = (0, 0);
-        self.next.store(0, Ordering::Release);
-        self.disk.remove_directory(&self.directory)
     }
 }
 

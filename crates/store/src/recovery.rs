@@ -99,6 +99,7 @@ pub(crate) fn open(options: Options) -> Result<Store, OpenError> {
         queues: RwLock::new(queues),
         syncing: Mutex::new(()),
         checkpoints: Mutex::new(true),
+        derived_on_disk: AtomicU64::new(0),
         closed: AtomicBool::new(false),
         closed_for: Mutex::default(),
         scan: Mutex::new(None),
@@ -145,7 +146,7 @@ fn open_queues(disk: &Disk, root: &Path, file_length: u64) -> io::Result<HashMap
     Ok(queues)
 }
 
-fn directories(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+pub(crate) fn directories(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -175,7 +176,13 @@ impl Store {
             self.truncate_queues(from)?;
         }
         if let Some(checkpoint) = own {
-            let entries: u64 = self.queues().iter().map(|queue| queue.max_offset() as u64).sum();
+            let mut entries = self.count_entries();
+            if entries != checkpoint.entries && self.restore_deleted()? {
+                let root = self.options.root.join("consumequeue");
+                *self.queues.get_mut() = open_queues(&self.options.disk, &root, self.options.queue_file_length)?;
+                self.truncate_queues(checkpoint.derived)?;
+                entries = self.count_entries();
+            }
             if entries != checkpoint.entries {
                 tracing::warn!(
                     "consume queues are missing or damaged ({entries} entries instead of {}): they are made again from the commit log",
@@ -194,9 +201,20 @@ impl Store {
                 self.log.min_offset()
             }
         };
+        self.derived_on_disk.store(own.map_or(0, |checkpoint| checkpoint.derived.min(start)), Ordering::Release);
+        self.remove_deleted()?;
         self.open_index(own, unclean, start)?;
-        *self.scan.lock() = Some(Scan { start, position: start, messages: 0, timestamp: 0 });
+        // Store times never go back, also where nothing is read again.
+        let timestamp = match loaded {
+            Loaded::Own(Checkpoint { timestamp, .. }) | Loaded::Java { timestamp } => timestamp,
+            Loaded::Missing => 0,
+        };
+        *self.scan.lock() = Some(Scan { start, position: start, messages: 0, timestamp });
         Ok(())
+    }
+
+    fn count_entries(&self) -> u64 {
+        self.queues().iter().map(|queue| queue.max_offset() as u64).sum()
     }
 
     fn truncate_queues(&self, end: u64) -> io::Result<()> {
@@ -222,13 +240,13 @@ impl Store {
 
     fn open_index(&mut self, own: Option<Checkpoint>, unclean: bool, start: u64) -> io::Result<()> {
         let Some(shape) = self.options.index else { return Ok(()) };
-        let log_end = self.log.all().last().map_or(0, |segment| segment.base + segment.length);
-        let known_end = if own.is_some() { start } else { log_end };
         let directory = self.options.root.join("index");
-        let index = Index::open(self.options.disk.clone(), directory, shape, unclean || own.is_none(), known_end.max(1))?;
+        let index = Index::open(self.options.disk.clone(), directory, shape, unclean || own.is_none())?;
         let last = index.last().offset;
-        if own.is_none_or(|checkpoint| last < checkpoint.indexed) {
-            index.read_log_from(if last == 0 { self.log.min_offset() } else { last.max(self.log.min_offset()) });
+        match own.filter(|checkpoint| last >= checkpoint.indexed) {
+            Some(checkpoint) if checkpoint.index_from >= start => {}
+            Some(checkpoint) => index.read_log_from(checkpoint.index_from),
+            None => index.read_log_from(last),
         }
         self.index = Some(index);
         Ok(())
@@ -255,6 +273,9 @@ impl Store {
 
     fn finish_recovery(&self, scan: &Scan, (end, cut): (u64, Option<String>)) -> io::Result<()> {
         self.cut_log(end)?;
+        if let Some(index) = &self.index {
+            index.forget_from(end)?;
+        }
         let log_min = self.log.min_offset();
         let mut entries = 0;
         for queue in self.queues() {
@@ -331,7 +352,7 @@ impl Store {
                 Found::Record { record, length } => {
                     self.follow(&record, scan.position, length, &mut keys)?;
                     scan.messages += 1;
-                    scan.timestamp = record.store_timestamp;
+                    scan.timestamp = scan.timestamp.max(record.store_timestamp);
                     scan.position += length;
                 }
                 Found::Blank => scan.position = segment.base + segment.length,
@@ -364,8 +385,7 @@ impl Store {
         }
         let queue = self.queue(record.topic, record.queue_id)?;
         let entry = Entry { offset: position as i64, size: length as i32, tags_code: self.tags_code(record) };
-        queue.push(record.queue_offset, entry);
-        Ok(())
+        queue.follow(record.queue_offset, entry)
     }
 
     /// What a consume queue entry holds of a message: Java's hash of its tags, 0 without; for a delayed message, when
@@ -386,11 +406,17 @@ impl Store {
     fn cut_log(&self, end: u64) -> io::Result<()> {
         let aside = self.options.root.join("cut");
         let disk = &self.options.disk;
-        for segment in self.log.all().into_iter().filter(|segment| segment.base + segment.length > end) {
+        // The last first: whatever breaks this off, there is no hole between two files.
+        for segment in self.log.all().into_iter().rev().filter(|segment| segment.base + segment.length > end) {
             let from = end.saturating_sub(segment.base);
-            let Some(last) = segment.last_written(from)? else { continue };
+            let Some(last) = segment.last_written(from)? else {
+                // A file that was made ahead.
+                if segment.base > end {
+                    self.log.remove_empty(segment.base)?;
+                }
+                continue;
+            };
             disk.make_directories(&aside)?;
-            disk.sync_directory(&self.options.root)?;
             if segment.base >= end && segment.base > 0 {
                 self.log.put_aside(segment.base, &aside)?;
             } else {
@@ -409,7 +435,6 @@ impl Store {
         Ok(())
     }
 }
-
 
 /// What a consume queue entry holds of a message's tags: Java's hash of them, 0 without.
 pub fn tags_code(properties: &str) -> i64 {

@@ -47,7 +47,10 @@ impl Segment {
     /// Opens a file that is there already, and gives it its full length.
     pub fn open(disk: &Disk, path: &Path, base: u64, length: u64) -> io::Result<Self> {
         let file = disk.open(path)?;
-        file.set_length(length)?;
+        if file.set_length(length)? {
+            // A file that is not the last must never be found short.
+            file.sync()?;
+        }
         Ok(Self { base, length, file, reserved: AtomicU64::new(0), map: OnceLock::new() })
     }
 

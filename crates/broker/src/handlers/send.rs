@@ -174,12 +174,26 @@ impl Sends {
                 .inspect_err(|_| self.batch.truncate(first))?;
         }
         let unique_key = request.properties.and_then(|p| properties::get(p, properties::UNIQUE_KEY)).map(str::to_owned);
-        self.answers.push(Answer { responder: call.park(), first, count: messages.len(), queue_id, unique_key, topic, wait, announce });
+        self.answers.push(Answer {
+            responder: call.park(),
+            first,
+            count: messages.len(),
+            queue_id,
+            unique_key,
+            topic,
+            wait,
+            announce,
+        });
         Ok(())
     }
 
     /// The topic, made where it may be, the queue, and the registration that a new topic waits for.
-    fn check(&self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Result<(Arc<TopicConfig>, i32, Option<Ticket>), Refusal> {
+    fn check(
+        &self,
+        broker: &Broker,
+        call: &Call<'_>,
+        request: &SendMessage<'_>,
+    ) -> Result<(Arc<TopicConfig>, i32, Option<Ticket>), Refusal> {
         let config = broker.config();
         if broker.is_slave() {
             return Err(Refusal::new(codes::SERVICE_NOT_AVAILABLE, broker.slave_remark()));

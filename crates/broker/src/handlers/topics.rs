@@ -187,7 +187,8 @@ pub fn delete_topic(broker: &Broker, call: &mut Call<'_>, request: DeleteTopicIn
         return Err(Refusal::new(codes::INVALID_PARAMETER, format!("The topic[{name}] is conflict with system topic.")));
     }
     broker.topics.remove(name, call.now).map_err(|e| io_refusal("saving topics.json", &e))?;
-    broker.store.delete_topic(name).map_err(|e| io_refusal("removing the topic's consume queues", &e))?;
+    let woken = broker.store.delete_topic(name).map_err(|e| io_refusal("removing the topic's consume queues", &e))?;
+    woken.iter().for_each(|queue| broker.wake(queue, call.now));
     broker.offsets.remove(|topic, _| topic == name);
     broker.shell.register_wanted();
     call.reply(&());

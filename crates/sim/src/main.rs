@@ -1,0 +1,75 @@
+//! `cargo run --release -p sim -- store --seeds 25000`: campaigns of the simulator.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+/// Runs the simulator. A seed that fails is printed with the line that runs it again.
+#[derive(Parser)]
+#[command(name = "sim", after_help = "Examples:\n  sim store --seeds 25000\n  sim store --seed 42 --seeds 1")]
+struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The store over a disk that loses and tears what was not synced; four crashes a seed.
+    Store {
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds.
+        #[arg(long, default_value_t = 1000)]
+        seeds: u64,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Print what the store logs and what the workload does: for one seed.
+        #[arg(long)]
+        log: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let What::Store { seed, seeds, jobs, log } = Options::parse().what;
+    if log {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_max_level(tracing::Level::TRACE).init();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}");
+    let bar = ProgressBar::new(seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let (next, crashes, messages) = (AtomicU64::new(seed), AtomicU64::new(0), AtomicU64::new(0));
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let one = next.fetch_add(1, Ordering::Relaxed);
+                    if one >= seed + seeds {
+                        return;
+                    }
+                    match sim::run_store(one) {
+                        Ok(life) => {
+                            crashes.fetch_add(life.crashes, Ordering::Relaxed);
+                            messages.fetch_add(life.messages, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            bar.suspend(|| {
+                                eprintln!("seed {one}: {error:#}\n  again: cargo run --release -p sim -- store --seed {one} --seeds 1 --log");
+                            });
+                            failed.lock().push(one);
+                        }
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let failed = failed.into_inner();
+    println!("{} crashes, {} messages, {} of {seeds} seeds failed", crashes.into_inner(), messages.into_inner(), failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
