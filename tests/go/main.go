@@ -24,11 +24,23 @@ type collector struct {
 	consumer rocketmq.PushConsumer
 	mutex    sync.Mutex
 	bodies   []string
+	failures int
+}
+
+// What both versions' pull consumers have.
+type puller interface {
+	Start() error
+	PullFrom(ctx context.Context, queue *primitive.MessageQueue, offset int64, numbers int) (*primitive.PullResult, error)
+	Shutdown() error
 }
 
 var (
 	producers = map[string]rocketmq.Producer{}
 	consumers = map[string]*collector{}
+	// The queues that sends went to, by topic.
+	queues = map[string]map[primitive.MessageQueue]bool{}
+	// How many push consumers were started: each needs an instance of its own, as a stopped one can't start again.
+	started = 0
 )
 
 func message(topic, tag, body string) *primitive.Message {
@@ -49,6 +61,10 @@ func send(server, topic, tag, body string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if queues[topic] == nil {
+		queues[topic] = map[primitive.MessageQueue]bool{}
+	}
+	queues[topic][*result.MessageQueue] = true
 	status := "SEND_OK"
 	if result.Status != primitive.SendOK {
 		status = fmt.Sprint(result.Status)
@@ -99,17 +115,28 @@ func sendBatch(server, topic, tag, prefix string, count int) (string, error) {
 	return fmt.Sprintf("SEND_OK\t%d", len(strings.Split(result.OffsetMsgID, ","))), nil
 }
 
-func push(server, group, topic, expression string) (string, error) {
-	c, err := rocketmq.NewPushConsumer(consumer.WithNameServer(strings.Split(server, ";")), consumer.WithGroupName(group), consumer.WithInstance(group), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+// A consumer that begins with the first message and hands the first failures back. A body of a message that comes again is
+// followed by @ and how often it was handed back.
+func push(server, group, topic, expression string, failures int) (string, error) {
+	started++
+	c, err := rocketmq.NewPushConsumer(consumer.WithNameServer(strings.Split(server, ";")), consumer.WithGroupName(group), consumer.WithInstance(group+strconv.Itoa(started)), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
 	if err != nil {
 		return "", err
 	}
-	collected := &collector{consumer: c}
+	collected := &collector{consumer: c, failures: failures}
 	err = c.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: expression}, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 		collected.mutex.Lock()
 		defer collected.mutex.Unlock()
+		if collected.failures > 0 {
+			collected.failures--
+			return consumer.ConsumeRetryLater, nil
+		}
 		for _, message := range messages {
-			collected.bodies = append(collected.bodies, string(message.Body))
+			body := string(message.Body)
+			if message.ReconsumeTimes > 0 {
+				body += "@" + strconv.Itoa(int(message.ReconsumeTimes))
+			}
+			collected.bodies = append(collected.bodies, body)
 		}
 		return consumer.ConsumeSuccess, nil
 	})
@@ -133,6 +160,66 @@ func poll(group string, count int) (string, error) {
 	}
 }
 
+// All bodies that came until the consumer had stopped.
+func stopPush(group string) (string, error) {
+	if err := consumers[group].consumer.Shutdown(); err != nil {
+		return "", err
+	}
+	return poll(group, 0)
+}
+
+// Reads every queue that a send went to from its start to its end.
+func pullAll(server, group, topic string) (string, error) {
+	// The pull consumer of 2.0.0 gives its client no name servers, and panics ten seconds later for want of them. A
+	// producer of the same instance shares its client, which has them.
+	_, err := rocketmq.NewProducer(producer.WithNameServer(strings.Split(server, ";")), producer.WithGroupName(group), producer.WithInstanceName(group))
+	if err != nil {
+		return "", err
+	}
+	c, err := consumer.NewPullConsumer(consumer.WithNameServer(strings.Split(server, ";")), consumer.WithGroupName(group), consumer.WithInstance(group))
+	if err != nil {
+		return "", err
+	}
+	if s, ok := any(c).(interface {
+		Subscribe(string, consumer.MessageSelector) error
+	}); ok {
+		if err := s.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: "*"}); err != nil {
+			return "", err
+		}
+	}
+	if err := c.Start(); err != nil {
+		return "", err
+	}
+	var bodies []string
+	for queue := range queues[topic] {
+		found, err := pullQueue(c, queue)
+		if err != nil {
+			return "", err
+		}
+		bodies = append(bodies, found...)
+	}
+	return strings.Join(bodies, ",") + "\tFOUND", c.Shutdown()
+}
+
+// The last pull of a queue is the one that reaches its end: one more would wait for a message.
+func pullQueue(c puller, queue primitive.MessageQueue) ([]string, error) {
+	var bodies []string
+	for offset, end := int64(0), int64(1); offset < end; {
+		result, err := c.PullFrom(context.Background(), &queue, offset, 32)
+		if err != nil {
+			return nil, err
+		}
+		if result.Status != primitive.PullFound {
+			return nil, fmt.Errorf("queue %d at %d: status %d", queue.QueueId, offset, result.Status)
+		}
+		for _, message := range result.GetMessageExts() {
+			bodies = append(bodies, string(message.Body))
+		}
+		offset, end = result.NextBeginOffset, result.MaxOffset
+	}
+	return bodies, nil
+}
+
 func run(words []string) (string, error) {
 	number := func(i int) int {
 		n, _ := strconv.Atoi(words[i])
@@ -150,11 +237,15 @@ func run(words []string) (string, error) {
 	case "SendBatch":
 		return sendBatch(words[1], words[2], words[3], words[4], number(5))
 	case "push":
-		return push(words[1], words[2], words[3], words[4])
+		return push(words[1], words[2], words[3], words[4], number(5))
 	case "poll":
 		return poll(words[1], number(2))
+	case "commit":
+		return "", consumers[words[1]].consumer.(interface{ PersistConsumerOffset() error }).PersistConsumerOffset()
 	case "stopPush":
-		return "", consumers[words[1]].consumer.Shutdown()
+		return stopPush(words[1])
+	case "pullAll":
+		return pullAll(words[1], words[2], words[3])
 	case "stop":
 		return "", producers[words[1]].Shutdown()
 	}

@@ -70,7 +70,8 @@ public final class Driver {
             case "sendOneway": return sendOneway(words[1], words[2], words[3], Integer.parseInt(words[4]));
             case "push": return push(words[1], words[2], words[3], words[4], Integer.parseInt(words[5]));
             case "poll": return poll(words[1], Integer.parseInt(words[2]));
-            case "stopPush": CONSUMERS.remove(words[1]).consumer.shutdown(); return "";
+            case "commit": CONSUMERS.get(words[1]).consumer.getDefaultMQPushConsumerImpl().persistConsumerOffset(); return "";
+            case "stopPush": return stopPush(words[1]);
             case "pullAll": return pullAll(words[1], words[2], words[3]);
             case "view": return new String(view(words[1], words[2], words[3]).getBody(), StandardCharsets.UTF_8);
             case "stop": PRODUCERS.remove(words[1]).shutdown(); return "";
@@ -140,7 +141,10 @@ public final class Driver {
         return "";
     }
 
-    /** A consumer that begins with the first message and hands the first `failures` back. */
+    /**
+     * A consumer that begins with the first message and hands the first `failures` back. A body of a message that comes
+     * again is followed by @ and how often it was handed back.
+     */
     private static String push(String server, String group, String topic, String expression, int failures) throws Exception {
         final Collector collector = new Collector();
         collector.failures = failures;
@@ -156,7 +160,8 @@ public final class Driver {
                     return ConsumeConcurrentlyStatus.RECONSUME_LATER;
                 }
                 for (MessageExt message : messages) {
-                    collector.bodies.add(new String(message.getBody(), StandardCharsets.UTF_8));
+                    String again = message.getReconsumeTimes() == 0 ? "" : "@" + message.getReconsumeTimes();
+                    collector.bodies.add(new String(message.getBody(), StandardCharsets.UTF_8) + again);
                 }
                 collector.notifyAll();
             }
@@ -178,6 +183,14 @@ public final class Driver {
             }
             return String.join(",", collector.bodies);
         }
+    }
+
+    /** All bodies that came until the consumer had stopped. */
+    private static String stopPush(String group) throws Exception {
+        CONSUMERS.get(group).consumer.shutdown();
+        String bodies = poll(group, 0);
+        CONSUMERS.remove(group);
+        return bodies;
     }
 
     /** Reads every queue from its start to its end with the pull consumer of old. */

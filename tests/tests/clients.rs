@@ -10,17 +10,18 @@ use tests::{Client, Server, Setup, go_client, java_client};
 #[derive(Clone, Copy)]
 struct Abilities {
     batch: bool,
-    pull: bool,
+    /// The states of its answers that a pull consumer sees when it reads queues to their end.
+    pull: Option<&'static str>,
+    view: bool,
     lite_pull: bool,
-    retry: bool,
 }
 
-const JAVA_3: Abilities = Abilities { batch: false, pull: true, lite_pull: false, retry: true };
-const JAVA_4_2: Abilities = Abilities { batch: true, pull: true, lite_pull: false, retry: true };
-const JAVA_4_7: Abilities = Abilities { batch: true, pull: true, lite_pull: true, retry: true };
+const JAVA_3: Abilities = Abilities { batch: false, pull: Some("FOUND,NO_NEW_MSG"), view: true, lite_pull: false };
+const JAVA_4_2: Abilities = Abilities { batch: true, ..JAVA_3 };
+const JAVA_4_7: Abilities = Abilities { lite_pull: true, ..JAVA_4_2 };
 /// 2.0.0 writes no number of queues into the header of a batch, which Java's broker refuses as well.
-const GO_2_0: Abilities = Abilities { batch: false, pull: false, lite_pull: false, retry: false };
-const GO: Abilities = Abilities { batch: true, pull: false, lite_pull: false, retry: false };
+const GO_2_0: Abilities = Abilities { batch: false, pull: Some("FOUND"), view: false, lite_pull: false };
+const GO_2_1: Abilities = Abilities { batch: true, ..GO_2_0 };
 
 fn set(bodies: &[String]) -> BTreeSet<&str> {
     bodies.iter().map(String::as_str).collect()
@@ -39,14 +40,13 @@ fn numbered(prefix: &str, count: usize) -> Vec<String> {
 }
 
 fn all_scenarios(mut client: Client, can: Abilities) {
-    let mut server = Server::start(Setup { broker: "messageDelayLevel=1s 1s 1s 1s\n".into() });
+    let mut server = Server::start(Setup { broker: "messageDelayLevel=1s 1s 1s 1s\nflushConsumerOffsetInterval=1000\n".into() });
     let address = server.name_server();
     client.call(&["producer", &address, "producers"]);
     sends_arrive_in_order(&mut client, &address, can);
     tags_are_filtered(&mut client, &address);
-    if can.retry {
-        failed_messages_come_again(&mut client, &address);
-    }
+    failed_messages_come_again(&mut client, &address);
+    committed_offsets_survive_restarts(&mut client, &mut server);
     nothing_is_lost_by_restarts(&mut client, &mut server);
     client.call(&["stop", &address]);
 }
@@ -73,14 +73,16 @@ fn sends_arrive_in_order(client: &mut Client, server: &str, can: Abilities) {
     let got = client.bodies(&["poll", "group-all", &expected.len().to_string()]);
     assert_eq!((got.len(), set(&got)), (expected.len(), set(&expected)));
     client.call(&["stopPush", "group-all"]);
-    if can.pull {
+    if can.view {
         let sent = client.call(&["send", server, "Orders", "TagA", "viewed"]);
         assert_eq!(client.call(&["view", server, "Orders", &sent[1]]), ["viewed"]);
+        expected.push("viewed".into());
+    }
+    if let Some(states) = can.pull {
         let answer = client.call(&["pullAll", server, "group-pull", "Orders"]);
         let pulled: Vec<String> = answer[0].split(',').map(str::to_owned).collect();
-        expected.push("viewed".into());
         assert_eq!((pulled.len(), set(&pulled)), (expected.len(), set(&expected)));
-        assert_eq!(answer[1], "FOUND,NO_NEW_MSG");
+        assert_eq!(answer[1], states);
     }
     if can.lite_pull {
         let got = client.bodies(&["LitePull", server, "group-lite", "Orders", &expected.len().to_string()]);
@@ -101,13 +103,68 @@ fn tags_are_filtered(client: &mut Client, server: &str) {
 }
 
 fn failed_messages_come_again(client: &mut Client, server: &str) {
-    client.call(&["send", server, "Retried", "TagA", "again"]);
+    for topic in ["Retried", "Other"] {
+        client.call(&["send", server, topic, "TagA", "again"]);
+        wait_for_route(server, topic);
+    }
     // A client learns of its group's retry topic when it starts or half a minute later; the first start makes it.
     client.call(&["push", server, "group-retry", "Other", "*", "0"]);
     client.call(&["stopPush", "group-retry"]);
+    wait_for_route(server, "%RETRY%group-retry");
     client.call(&["push", server, "group-retry", "Retried", "*", "2"]);
-    assert_eq!(client.bodies(&["poll", "group-retry", "1"]), ["again"]);
+    assert_eq!(client.bodies(&["poll", "group-retry", "1"]), ["again@2"]);
     client.call(&["stopPush", "group-retry"]);
+}
+
+/// A group goes on where it was: after a clean stop exactly there, after a kill where it was when the broker last wrote
+/// the offsets to disk.
+fn committed_offsets_survive_restarts(client: &mut Client, server: &mut Server) {
+    consume_fresh(client, server, "first", &[]);
+    server.stop();
+    server.start_again();
+    consume_fresh(client, server, "second", &[]);
+    tests::wait_for("the offsets to be on disk", || (saved_offsets(server) == 20).then_some(()));
+    let third = consume_fresh(client, server, "third", &[]);
+    server.kill();
+    server.start_again();
+    consume_fresh(client, server, "fourth", &third);
+}
+
+/// Sends ten messages, and consumes and commits them: all of them come, and of the earlier ones at most `again`.
+fn consume_fresh(client: &mut Client, server: &Server, round: &str, again: &[String]) -> Vec<String> {
+    let address = server.name_server();
+    let fresh = numbered(round, 10);
+    for body in &fresh {
+        // The client may need a moment to find the broker again after a restart.
+        tests::wait_for("a send to succeed", || client.try_call(&["send", &address, "Progress", "TagA", body]).ok());
+    }
+    wait_for_route(&address, "Progress");
+    client.call(&["push", &address, "group-progress", "Progress", "*", "0"]);
+    tests::wait_for("the messages of this round", || {
+        let got = client.bodies(&["poll", "group-progress", "0"]);
+        fresh.iter().all(|body| got.contains(body)).then_some(())
+    });
+    tests::wait_for("the commit", || {
+        client.call(&["commit", "group-progress"]);
+        let progress = std::process::Command::new(tests::binary())
+            .args(["admin", "consumerProgress", "-n", &address, "-g", "group-progress"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&progress.stdout);
+        (text.contains("\nProgress ") && text.contains("Diff Total: 0\n")).then_some(())
+    });
+    let got = client.bodies(&["stopPush", "group-progress"]);
+    let old: Vec<_> = got.iter().filter(|body| !fresh.contains(body) && !again.contains(body)).collect();
+    assert!(old.is_empty(), "consumed and committed before, and here again in round {round}: {old:?}");
+    fresh
+}
+
+/// The sum of the offsets of `group-progress` in the file that the broker writes from time to time.
+fn saved_offsets(server: &Server) -> u64 {
+    let text = std::fs::read_to_string(server.data().join("store/config/consumerOffset.json")).unwrap_or_default();
+    let Some((_, rest)) = text.split_once("\"Progress@group-progress\":{") else { return 0 };
+    let (queues, _) = rest.split_once('}').unwrap();
+    queues.split(',').map(|queue| queue.rsplit(':').next().unwrap().trim().parse::<u64>().unwrap()).sum()
 }
 
 /// A clean stop and a kill: what was acknowledged is there, and a group goes on where it was.
@@ -155,5 +212,5 @@ versions! {
     java_4_9_4: java_client("4.9.4"), JAVA_4_7;
     java_5_4_0: java_client("5.4.0"), JAVA_4_7;
     go_2_0_0: go_client("v2.0.0"), GO_2_0;
-    go_2_1_2: go_client("v2.1.2"), GO;
+    go_2_1_2: go_client("v2.1.2"), GO_2_1;
 }
