@@ -64,6 +64,7 @@ public final class Driver {
 
     private static String run(String[] words) throws Exception {
         switch (words[0]) {
+            case "property": System.setProperty(words[1], words[2]); return "";
             case "producer": return startProducer(words[1], words[2]);
             case "send": return send(words[1], words[2], words[3], words[4]);
             case "sendAsync": return sendAsync(words[1], words[2], words[3], Integer.parseInt(words[4]));

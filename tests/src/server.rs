@@ -150,9 +150,13 @@ pub struct JavaServer {
 impl JavaServer {
     /// Starts both with a small heap; `None` where there is no Java.
     pub fn start(broker: &str) -> Option<Self> {
+        Self::start_at(free_port(), free_broker_port(), broker)
+    }
+
+    /// [`JavaServer::start`], on given ports.
+    pub fn start_at(namesrv_port: u16, broker_port: u16, broker: &str) -> Option<Self> {
         let jars = crate::clients::java_server_jars()?;
         let directory = tempfile::tempdir().unwrap();
-        let (namesrv_port, broker_port) = (free_port(), free_broker_port());
         let mut server = Self { directory, namesrv_port, broker_port, children: Vec::new() };
         server.spawn(&jars, "namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", &format!("listenPort={namesrv_port}\n"));
         wait_for("Java's name server", || TcpStream::connect(("127.0.0.1", namesrv_port)).ok());
