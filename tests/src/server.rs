@@ -38,7 +38,13 @@ pub fn binary() -> PathBuf {
 
 impl Server {
     pub fn start(setup: Setup) -> Self {
+        Self::start_on(setup, |_| ())
+    }
+
+    /// [`Server::start`], where `fill` puts something into the data directory first.
+    pub fn start_on(setup: Setup, fill: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        fill(&directory.path().join("data"));
         let (namesrv_port, broker_port) = (free_port(), free_broker_port());
         let mut server = Self { directory, namesrv_port, broker_port, setup, child: None };
         server.launch();
@@ -163,7 +169,7 @@ impl JavaServer {
         let settings = format!(
             "brokerName=broker-a\nbrokerIP1=127.0.0.1\nlistenPort={broker_port}\nnamesrvAddr=127.0.0.1:{namesrv_port}\n\
              storePathRootDir={}\nmappedFileSizeCommitLog=67108864\n{broker}",
-            server.directory.path().join("store").display()
+            server.store().display()
         );
         server.spawn(&jars, "broker", "org.apache.rocketmq.broker.BrokerStartup", &settings);
         wait_for("Java's broker", || server.log("broker").contains("boot success").then_some(()));
@@ -190,6 +196,20 @@ impl JavaServer {
             .spawn()
             .unwrap();
         self.children.push(child);
+    }
+
+    /// Stops broker and name server in good order.
+    pub fn stop(&mut self) {
+        while let Some(mut child) = self.children.pop() {
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+            wait_for("Java's server to stop", || child.try_wait().unwrap());
+        }
+        assert!(!self.store().join("abort").exists(), "it did not stop in good order");
+    }
+
+    /// The broker's `storePathRootDir`.
+    pub fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
     }
 
     fn log(&self, name: &str) -> String {
