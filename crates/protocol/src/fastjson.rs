@@ -2,9 +2,11 @@
 //! (`{0:"a"}`) and whole objects as keys (`{{"queueId":0}:{..}}`). Reading accepts both as well as JSON;
 //! writing gives either form.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::ser::{CharEscape, Formatter};
 
 /// How deep bodies may nest; far deeper than any of RocketMQ's.
@@ -24,7 +26,7 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Er
 
 /// Writes fastjson's dialect: bare integer keys, objects as keys.
 pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
-    write(value, Dialect { pretty: false, state: KeyState::Value, depth: 0, empty: false })
+    write(value, Dialect { pretty: false, state: KeyState::Value, key: Vec::new(), depth: 0, empty: false })
 }
 
 /// Writes standard JSON. Keys that are objects become strings that hold them.
@@ -34,7 +36,7 @@ pub fn to_vec_standard<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// Writes fastjson's dialect over several lines, one tab a level: the form of `config/*.json`.
 pub fn to_vec_pretty<T: Serialize>(value: &T) -> Vec<u8> {
-    write(value, Dialect { pretty: true, state: KeyState::Value, depth: 0, empty: false })
+    write(value, Dialect { pretty: true, state: KeyState::Value, key: Vec::new(), depth: 0, empty: false })
 }
 
 fn write<T: Serialize>(value: &T, dialect: Dialect) -> Vec<u8> {
@@ -53,15 +55,19 @@ enum KeyState {
     Value,
     /// In a key, its quote not yet written.
     Opened,
+    /// In a key that is a number.
+    Number,
     /// In a key that is text.
     Quoted,
-    /// In a key that is an object's JSON.
+    /// In a key that begins as an object does.
     Object,
 }
 
 struct Dialect {
     pretty: bool,
     state: KeyState,
+    /// A key that begins as an object does, until its end shows whether it is one: names may come from strangers.
+    key: Vec<u8>,
     depth: usize,
     /// The object or array that is open has no member yet.
     empty: bool,
@@ -145,8 +151,26 @@ impl Formatter for Dialect {
     fn end_string<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
         match self.state {
             KeyState::Value | KeyState::Quoted => out.write_all(b"\""),
-            KeyState::Opened | KeyState::Object => Ok(()),
+            KeyState::Number => Ok(()),
+            KeyState::Opened => out.write_all(b"\"\""),
+            KeyState::Object => {
+                let key = std::mem::take(&mut self.key);
+                if is_object_key(&key) {
+                    return out.write_all(&key);
+                }
+                let text = std::str::from_utf8(&key).map_err(io::Error::other)?;
+                Ok(serde_json::to_writer(&mut *out, text)?)
+            }
         }
+    }
+    fn write_i32<W: ?Sized + io::Write>(&mut self, out: &mut W, value: i32) -> io::Result<()> {
+        self.write_i64(out, i64::from(value))
+    }
+    fn write_i64<W: ?Sized + io::Write>(&mut self, out: &mut W, value: i64) -> io::Result<()> {
+        if self.state == KeyState::Opened {
+            self.state = KeyState::Number;
+        }
+        write!(&mut *out, "{value}")
     }
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
         if self.state == KeyState::Opened {
@@ -157,6 +181,10 @@ impl Formatter for Dialect {
                 out.write_all(b"\"")?;
             }
         }
+        if self.state == KeyState::Object {
+            self.key.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
         out.write_all(text.as_bytes())
     }
     fn write_char_escape<W: ?Sized + io::Write>(&mut self, out: &mut W, escape: CharEscape) -> io::Result<()> {
@@ -165,15 +193,33 @@ impl Formatter for Dialect {
             out.write_all(b"\"")?;
         }
         if self.state == KeyState::Object {
-            // The key's text is JSON already: the escapes of the string around it are undone.
-            return match escape {
-                CharEscape::Quote => out.write_all(b"\""),
-                CharEscape::ReverseSolidus => out.write_all(b"\\"),
-                other => serde_json::ser::CompactFormatter.write_char_escape(out, other),
-            };
+            self.key.push(unescaped(escape));
+            return Ok(());
         }
         serde_json::ser::CompactFormatter.write_char_escape(out, escape)
     }
+}
+
+fn unescaped(escape: CharEscape) -> u8 {
+    match escape {
+        CharEscape::Quote => b'"',
+        CharEscape::ReverseSolidus => b'\\',
+        CharEscape::Solidus => b'/',
+        CharEscape::Backspace => 8,
+        CharEscape::FormFeed => 12,
+        CharEscape::LineFeed => b'\n',
+        CharEscape::CarriageReturn => b'\r',
+        CharEscape::Tab => b'\t',
+        CharEscape::AsciiControl(byte) => byte,
+    }
+}
+
+/// Whether a key can stand as an object without quotes: one flat object, which reads back as the same text.
+fn is_object_key(key: &[u8]) -> bool {
+    let flat = key.iter().filter(|b| matches!(b, b'{' | b'[')).count() == 1;
+    let whole = [b"{", key, b":0}"].concat();
+    let read = from_slice::<BTreeMap<String, IgnoredAny>>(&whole);
+    flat && read.is_ok_and(|map| map.len() == 1 && map.keys().all(|name| name.as_bytes() == key))
 }
 
 /// Turns fastjson's keys into strings: `{0:1}` into `{"0":1}`, `{{"a":1}:2}` into `{"{\"a\":1}":2}`.
@@ -311,8 +357,6 @@ impl Input<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::bodies::{MessageQueue, TopicOffset, TopicStats};
 
@@ -341,6 +385,19 @@ mod tests {
         assert_eq!(String::from_utf8(text.clone()).unwrap(), expected);
         let read: TopicStats = from_slice(&text).unwrap();
         assert_eq!(to_vec(&read), text);
+    }
+
+    /// Names come from strangers; whatever they are, the file that they are written to can be read.
+    #[test]
+    fn keys_that_look_like_objects_round_trip() {
+        for key in ["", "{", "{}", "{\"a\":1}", "{\"a\":1", "{0:1}", "{ }", "{{}:1}", "{\"\n\\\u{1}", "1", "\"", "{{"] {
+            let map = BTreeMap::from([(key.to_owned(), BTreeMap::from([(1, 2)]))]);
+            let (short, pretty) = (to_vec(&map), to_vec_pretty(&map));
+            for text in [&short, &pretty] {
+                let read: BTreeMap<String, BTreeMap<i32, i32>> = from_slice(text).unwrap();
+                assert_eq!(read, map, "{}", text.escape_ascii());
+            }
+        }
     }
 
     #[test]
