@@ -2,11 +2,13 @@
 //!
 //! The damage comes from fixed seeds, so a failure is the same in every run.
 
-use bytes::{Bytes, BytesMut};
+mod decoders;
+
+use bytes::BytesMut;
 use protocol::header::Outgoing;
 use protocol::record::Record;
-use protocol::requests::{PullMessage, SendMessageV2};
-use protocol::{Frame, Header, Serialization, batch, bodies, fastjson, frame, message_id, properties, record, register};
+use protocol::requests::SendMessageV2;
+use protocol::{Serialization, batch, frame};
 
 /// Damaged inputs made from each sample.
 const ROUNDS: u64 = 20_000;
@@ -43,7 +45,7 @@ fn damage(sample: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
-fn with_damage(sample: &[u8], mut decode: impl FnMut(&[u8])) {
+fn with_damage(sample: &[u8], decode: impl Fn(&[u8])) {
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
     decode(sample);
     for _ in 0..ROUNDS {
@@ -75,22 +77,11 @@ fn send(serialization: Serialization) -> BytesMut {
 
 #[test]
 fn frames_and_headers_in_both_serialisations() {
-    for serialization in [Serialization::Json, Serialization::RocketMq] {
+    for (kind, serialization) in [Serialization::Json, Serialization::RocketMq].into_iter().enumerate() {
         let sample = send(serialization);
-        with_damage(&sample, |bytes| {
-            let mut buffer = BytesMut::from(bytes);
-            while let Ok(Some(frame)) = frame::take(&mut buffer, 4096) {
-                if let Ok(header) = Header::decode(&frame) {
-                    let _ = header.read::<SendMessageV2<'_>>();
-                    let _ = header.read::<PullMessage<'_>>();
-                }
-            }
-        });
+        with_damage(&sample, decoders::frames);
         let whole = frame::take(&mut sample.clone(), 4096).unwrap().unwrap();
-        with_damage(&whole.header, |bytes| {
-            let frame = Frame { serialization, header: Bytes::copy_from_slice(bytes), body: Bytes::new() };
-            let _ = Header::decode(&frame).map(|header| header.fields.len());
-        });
+        with_damage(&[&[kind as u8], &whole.header[..]].concat(), decoders::header);
     }
 }
 
@@ -116,42 +107,37 @@ fn records_batches_and_properties() {
     let mut sample = Vec::new();
     record.encode(&mut sample);
     record.encode(&mut sample);
-    with_damage(&sample, |bytes| {
-        let _ = record::decode_checked(bytes);
-        assert!(record::decode_all(bytes).count() <= bytes.len() / 80 + 1);
-    });
+    with_damage(&sample, decoders::records);
     let mut sample = Vec::new();
     batch::encode(&batch::BatchMessage { flag: 1, body: b"one", properties: "TAGS\u{1}a\u{2}" }, &mut sample);
     batch::encode(&batch::BatchMessage { flag: 2, body: b"two", properties: "" }, &mut sample);
-    with_damage(&sample, |bytes| {
-        let _ = batch::decode(bytes);
-    });
-    with_damage(b"TAGS\x01a\x02KEYS\x01k1 k2\x02", |bytes| {
-        if let Ok(text) = std::str::from_utf8(bytes) {
-            let kept = properties::without(text, &["KEYS"]);
-            assert_eq!(properties::get(&kept, "KEYS"), None);
-        }
-    });
-    with_damage(b"7F00000100002A9F0000000000000131", |bytes| {
-        let _ = std::str::from_utf8(bytes).ok().and_then(message_id::parse_offset_id);
-    });
+    with_damage(&sample, decoders::batch);
+    with_damage(b"TAGS\x01a\x02KEYS\x01k1 k2\x02", decoders::message_properties);
+    with_damage(b"7F00000100002A9F0000000000000131", decoders::offset_id);
 }
 
 #[test]
 fn json_bodies_and_registrations() {
     let heartbeat = br#"{"clientID":"c@1","consumerDataSet":[{"groupName":"g","subscriptionDataSet":[{"topic":"T","codeSet":["1",2]}]}],"x":{0:{1:"a"}}}"#;
-    with_damage(heartbeat, |bytes| {
-        let _ = fastjson::from_slice::<bodies::HeartbeatData>(bytes);
-    });
-    let statistics = br#"{"offsetTable":{{"brokerName":"b","queueId":0,"topic":"T"}:{"maxOffset":1}},"topicPutTps":0.5}"#;
-    with_damage(statistics, |bytes| {
-        let _ = fastjson::from_slice::<bodies::TopicStats>(bytes);
-    });
-    let registration =
-        br#"{"topicConfigSerializeWrapper":{"dataVersion":{"counter":1},"topicConfigTable":{"T":{"topicName":"T","perm":6}}}}"#;
-    with_damage(registration, |bytes| {
-        for compressed in [false, true] {
-            let _ = register::decode(bytes, compressed, 0, protocol::version::CURRENT);
-        }
-    });
+    with_damage(heartbeat, decoders::json_bodies);
+    with_damage(
+        br#"{"offsetTable":{{"brokerName":"b","queueId":0,"topic":"T"}:{"maxOffset":1}},"topicPutTps":0.5}"#,
+        decoders::json_bodies,
+    );
+    with_damage(br#"{"offsetTable":{"T@g":{0:1,1:20}}}"#, decoders::json_bodies);
+    with_damage(
+        br#"{"brokerDatas":[{"brokerAddrs":{0:"h:1"},"brokerName":"b"}],"queueDatas":[{"perm":6}]}"#,
+        decoders::json_bodies,
+    );
+    with_damage(
+        br#"{"topicConfigSerializeWrapper":{"dataVersion":{"counter":1},"topicConfigTable":{"T":{"topicName":"T","perm":6}}}}"#,
+        decoders::registration,
+    );
+}
+
+#[test]
+fn properties_files() {
+    let sample =
+        b"# a comment\r\nlistenPort = 10911\r\nbrokerName: b\\u0061\nstorePathRootDir=${user.home}/st\\\n  ore\n!x\nempty\n";
+    with_damage(sample, decoders::properties_file);
 }
