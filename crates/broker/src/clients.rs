@@ -124,6 +124,13 @@ impl Clients {
         silent.into_iter().flat_map(|connection| self.closed(connection)).collect()
     }
 
+    /// The connection of one of a producer group's members: the one that `choose` gives of so many.
+    pub fn producer(&self, group: &str, choose: impl Fn(usize) -> usize) -> Option<Arc<Connection>> {
+        let state = self.state.lock();
+        let members = state.producers.get(group)?;
+        members.values().nth(choose(members.len())).map(|client| client.connection.clone())
+    }
+
     /// The connections of a consumer group's members.
     pub fn members(&self, group: &str) -> Vec<Arc<Connection>> {
         let state = self.state.lock();

@@ -192,6 +192,15 @@ stdx::config! {
     /// The delays of levels 1, 2, ... in s, m, h or d.
     Restart message_delay_level: String = "messageDelayLevel", "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
 
+    /// ms after which the producers of a half message are asked about it.
+    Live transaction_time_out: i64 = "transactionTimeOut", 6000, in 0..;
+    /// Times that the producers of a half message are asked before it goes to TRANS_CHECK_MAX_TIME_TOPIC.
+    Live transaction_check_max: i32 = "transactionCheckMax", 15, in 0..;
+    /// ms between two rounds in which producers are asked about half messages.
+    Live transaction_check_interval: i64 = "transactionCheckInterval", 30_000, in 1..;
+    /// Whether half messages are refused.
+    Live reject_transaction_message: bool = "rejectTransactionMessage", false;
+
     /// Whether a pull that finds nothing waits for a message as long as its client asks.
     Live long_polling_enable: bool = "longPollingEnable", true;
     /// ms that a pull which finds nothing waits without `longPollingEnable`.

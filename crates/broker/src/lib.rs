@@ -15,6 +15,7 @@ pub mod meta;
 mod schedule;
 mod stats;
 mod storage;
+mod transaction;
 
 use std::collections::VecDeque;
 use std::io;
@@ -44,6 +45,7 @@ use crate::meta::offsets::Offsets;
 use crate::meta::{Groups, Topics};
 use crate::schedule::Schedule;
 use crate::stats::Stats;
+use crate::transaction::Transactions;
 
 /// How often expired clients and locks are looked for, in ms.
 const HOUSEKEEPING_MS: i64 = 10_000;
@@ -89,6 +91,7 @@ pub struct Broker {
     pub offsets: Offsets,
     pub clients: Clients,
     schedule: Schedule,
+    transactions: Transactions,
     holds: Holds,
     locks: QueueLocks,
     stats: Stats,
@@ -125,6 +128,8 @@ impl Broker {
         let (topics, groups) = meta::open(&directory)?;
         let offsets = Offsets::open(directory.join("consumerOffset.json"))?;
         let schedule = Schedule::open(directory.join("delayOffset.json"), levels)?;
+        let interval = config.transaction_check_interval;
+        let transactions = Transactions::open(&store, &offsets, now, interval)?;
         let timer = |after: i64| AtomicI64::new(now + after);
         let broker = Self {
             timers: Timers {
@@ -141,6 +146,7 @@ impl Broker {
             offsets,
             clients: Clients::default(),
             schedule,
+            transactions,
             holds: Holds::default(),
             locks: QueueLocks::default(),
             stats: Stats::default(),
@@ -293,6 +299,7 @@ impl Broker {
         self.expire_sends(now);
         self.expire_announcements(now);
         self.deliver_delayed(now);
+        self.check_transactions(now);
         let due = |timer: &AtomicI64, period: i64| {
             let due = timer.load(Ordering::Relaxed) <= now;
             if due {
@@ -420,6 +427,13 @@ impl Broker {
             SendMessage::CODE => header.read::<SendMessage>().map_err(Refusal::from).and_then(|r| sends.accept(self, call, &r)),
             SendBatchMessage::CODE => {
                 header.read::<SendBatchMessage>().map_err(Refusal::from).and_then(|r| sends.accept_batch(self, call, &r.into()))
+            }
+            EndTransaction::CODE => {
+                let ended = header.read().map_err(Refusal::from);
+                if let Err(refusal) = ended.and_then(|r| transaction::end_transaction(self, call, sends, r)) {
+                    call.refuse(&refusal);
+                }
+                return;
             }
             _ => {
                 // Whoever asks sees what was sent before on the same connection.

@@ -10,6 +10,8 @@ use stdx::properties as files;
 use super::*;
 use crate::handlers::pull::parse_tags;
 
+mod transaction;
+
 struct NoShell;
 
 impl Shell for NoShell {
@@ -201,7 +203,6 @@ fn bad_sends_are_refused_alone_with_javas_codes() {
     assert_eq!(code(SendMessageV2 { queue_id: 99, ..send("T", "") }, "x"), codes::INVALID_PARAMETER);
     assert_eq!(code(send(protocol::names::SCHEDULE_TOPIC, ""), "x"), codes::NO_PERMISSION);
     assert_eq!(code(send("T", &format!("k\u{1}{}", "v".repeat(40_000))), "x"), codes::MESSAGE_ILLEGAL);
-    assert_eq!(code(send("T", "TRAN_MSG\u{1}true"), "x"), codes::REQUEST_CODE_NOT_SUPPORTED);
     assert_eq!(code(send("T", "no separator at all"), "x"), codes::SUCCESS);
     assert_eq!(world.ask(1, &peer(1), &SendBatchMessage { ..batch_request("T") }, b"junk").code, codes::MESSAGE_ILLEGAL);
     assert_eq!(world.pull(1, &peer(1), "T", 0, 0).unwrap().bodies(), ["fine", "x"]);

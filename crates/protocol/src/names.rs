@@ -15,6 +15,8 @@ pub const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 pub const REPLY_TOPIC_SUFFIX: &str = "REPLY_TOPIC";
 pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DLQ_PREFIX: &str = "%DLQ%";
+/// The group whose offsets say how far half and op messages are done with.
+pub const TRANSACTION_GROUP: &str = "CID_RMQ_SYS_TRANS";
 pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 /// The group that Java's pull tools and mqadmin use without registering it.
 pub const TOOLS_CONSUMER_GROUP: &str = "TOOLS_CONSUMER";

@@ -18,6 +18,15 @@ pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
 pub const UNIQUE_KEY: &str = "UNIQ_KEY";
 pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
 pub const PRODUCER_GROUP: &str = "PGROUP";
+pub const TRANSACTION_ID: &str = "__transactionId__";
+/// How often the producers of a half message were asked about it.
+pub const CHECK_TIMES: &str = "TRANSACTION_CHECK_TIMES";
+/// In a half message that was put back unasked: the queue offset that its producer was given. An op message for that
+/// offset resolves it, too.
+pub const PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
+/// The same in a half message that was put back and asked about, without that meaning; Java has no such property.
+pub const FIRST_QUEUE_OFFSET: &str = "TRAN_FIRST_QUEUE_OFFSET";
+pub const CHECK_IMMUNITY: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
 pub const CLUSTER: &str = "CLUSTER";
 pub const MESSAGE_REGION: &str = "MSG_REGION";
 pub const TRACE_ON: &str = "TRACE_ON";

@@ -166,7 +166,9 @@ requests! {
     34 Heartbeat -> ();
     35 UnregisterClient<'a> -> ();
     36 ConsumerSendMsgBack<'a> -> ();
+    37 EndTransaction<'a> -> ();
     38 GetConsumerListByGroup<'a> -> ();
+    39 CheckTransactionState<'a> -> ();
     40 NotifyConsumerIdsChanged<'a> -> ();
     41 LockBatchMq -> ();
     42 UnlockBatchMq -> ();
@@ -307,6 +309,18 @@ headers! {
         offset: i64 = "offset", group: &'a str = "group", delay_level: i32 = "delayLevel",
         origin_msg_id: Option<&'a str> = "originMsgId", origin_topic: Option<&'a str> = "originTopic",
         max_reconsume_times: Option<i32> = "maxReconsumeTimes",
+    }
+    EndTransaction<'a> {
+        topic: Option<&'a str> = "topic", producer_group: Option<&'a str> = "producerGroup",
+        tran_state_table_offset: i64 = "tranStateTableOffset", commit_log_offset: i64 = "commitLogOffset",
+        commit_or_rollback: i32 = "commitOrRollback", from_transaction_check: Option<bool> = "fromTransactionCheck",
+        msg_id: &'a str = "msgId", transaction_id: Option<&'a str> = "transactionId",
+    }
+    CheckTransactionState<'a> {
+        topic: Option<&'a str> = "topic", tran_state_table_offset: i64 = "tranStateTableOffset",
+        commit_log_offset: i64 = "commitLogOffset", msg_id: Option<&'a str> = "msgId",
+        transaction_id: Option<&'a str> = "transactionId", offset_msg_id: Option<&'a str> = "offsetMsgId",
+        broker_name: Option<&'a str> = "bname",
     }
     GetConsumerListByGroup<'a> { consumer_group: &'a str = "consumerGroup" }
     NotifyConsumerIdsChanged<'a> { consumer_group: &'a str = "consumerGroup" }

@@ -181,14 +181,12 @@ pub const INERT: &[InertGroup] = &[
         ],
     },
     InertGroup {
-        why: "transactions are not supported yet",
+        why: "a transaction's outcome and its op message are written at once and together",
         keys: &[
             flag("checkTransactionMessageEnable", "false"), flag("enableTransactionMetrics", "true"),
-            flag("rejectTransactionMessage", "false"), flag("transRocksDBEnable", "false"),
-            flag("transWriteOriginTransHalfEnable", "true"), int("transactionCheckInterval", "30000"),
-            int("transactionCheckMax", "15"), int("transactionMetricFlushInterval", "10000"),
-            int("transactionOpBatchInterval", "3000"), int("transactionOpMsgMaxSize", "4096"),
-            int("transactionTimeOut", "6000"),
+            flag("transRocksDBEnable", "false"), flag("transWriteOriginTransHalfEnable", "true"),
+            int("transactionMetricFlushInterval", "10000"), int("transactionOpBatchInterval", "3000"),
+            int("transactionOpMsgMaxSize", "4096"),
         ],
     },
     InertGroup {

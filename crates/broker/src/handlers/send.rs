@@ -14,6 +14,7 @@ use store::{AppendError, Batch};
 
 use crate::announce::Ticket;
 use crate::handlers::{Handled, can_write};
+use crate::transaction::{self, Ended};
 use crate::{Broker, stats};
 
 /// Queues of a group's dead letter topic.
@@ -26,6 +27,8 @@ pub const MAX_WAITING: usize = 100_000;
 pub struct Sends {
     batch: Batch,
     answers: Vec<Answer>,
+    /// The outcomes of transactions in the batch.
+    ended: Vec<(Responder, Ended)>,
     /// The properties of the message at hand.
     properties: String,
 }
@@ -114,11 +117,22 @@ struct Known {
     tags_code: i64,
     delay_level: i32,
     wait: bool,
+    /// It is a half message.
+    prepared: bool,
 }
 
 impl Sends {
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()
+    }
+
+    pub(crate) fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    /// Has the outcome of a transaction answered when the batch is appended, to which it was added.
+    pub(crate) fn end(&mut self, responder: Responder, ended: Ended) {
+        self.ended.push((responder, ended));
     }
 
     /// Checks a send and adds its message to the batch.
@@ -128,6 +142,7 @@ impl Sends {
             return Err(illegal(broker));
         }
         let known = self.rewrite_properties(broker, request.properties.unwrap_or_default())?;
+        let known = check_half(broker, request, known)?;
         let (topic, queue_id, known) = retry_or_dead_letter(broker, call, request, topic, queue_id, known)?;
         let message = Outgoing { flag: request.flag, body: call.body, reconsume_times: request.reconsume_times.unwrap_or(0) };
         let first = self.batch.len();
@@ -159,6 +174,9 @@ impl Sends {
             let known = self.rewrite_properties(broker, message.properties)?;
             if known.delay_level > 0 {
                 return Err(Refusal::new(codes::MESSAGE_ILLEGAL, "a batch can't hold delayed messages"));
+            }
+            if known.prepared {
+                return Err(Refusal::new(codes::MESSAGE_ILLEGAL, "a batch can't hold transactional messages"));
             }
             wait &= known.wait;
             pieces.push((known, self.properties.clone()));
@@ -240,7 +258,7 @@ impl Sends {
                 properties::WAIT => known.wait = value != "false",
                 properties::CLUSTER | "POP_CK" => continue,
                 properties::TRANSACTION_PREPARED if value.eq_ignore_ascii_case("true") => {
-                    return Err(not_yet("transactional messages"));
+                    known.prepared = true;
                 }
                 properties::TIMER_DELIVER_MS | properties::TIMER_DELAY_MS | properties::TIMER_DELAY_SEC => {
                     return Err(not_yet("timer messages (TIMER_DELIVER_MS, TIMER_DELAY_MS, TIMER_DELAY_SEC)"));
@@ -274,12 +292,17 @@ impl Sends {
         unit: usize,
     ) -> Handled {
         let multi_tags = if topic.topic_filter_type == TopicFilterType::MultiTag { message::MULTI_TAGS } else { 0 };
+        if known.prepared {
+            transaction::prepare(&topic.topic_name, queue_id, &mut self.properties);
+        }
         let delay = broker.schedule.place(known.delay_level, call.now, &topic.topic_name, queue_id, &mut self.properties);
         let (name, queue_id, tags_code) = match delay {
             Some(delay) => (names::SCHEDULE_TOPIC, delay.queue_id, delay.deliver_at),
+            None if known.prepared => (names::TRANS_HALF_TOPIC, transaction::QUEUE, known.tags_code),
             None => (topic.topic_name.as_str(), queue_id, known.tags_code),
         };
-        if self.properties.len() > properties::MAX_LENGTH {
+        let reserve = if known.prepared { transaction::RESERVE } else { 0 };
+        if self.properties.len() + reserve > properties::MAX_LENGTH {
             return Err(illegal(broker));
         }
         let record = Record {
@@ -298,7 +321,7 @@ impl Sends {
             topic: name,
             properties: &self.properties,
         };
-        fits(broker, record.encoded_length())?;
+        fits(broker, record.encoded_length() + reserve)?;
         let queue = broker.store.queue(name, queue_id).map_err(|e| super::io_refusal("opening a consume queue", &e))?;
         self.batch.push(queue, &record, tags_code, unit);
         Ok(())
@@ -328,6 +351,10 @@ impl Sends {
                         false => broker.wait_for_disk(waiting, out),
                     }
                 }
+                for (responder, ended) in self.ended.drain(..) {
+                    broker.transactions.ended(&ended, true);
+                    responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out);
+                }
                 if !visible {
                     broker.shell.sync_wanted();
                 }
@@ -354,6 +381,10 @@ impl Sends {
         let remark = format!("service not available now. It may be caused by one of the following reasons: {error}");
         for answer in self.answers.drain(..) {
             answer.responder.answer_into(codes::SERVICE_NOT_AVAILABLE, Some(&remark), &(), &[], &[], out);
+        }
+        for (responder, ended) in self.ended.drain(..) {
+            broker.transactions.ended(&ended, false);
+            responder.answer_into(codes::SERVICE_NOT_AVAILABLE, Some(&remark), &(), &[], &[], out);
         }
     }
 }
@@ -402,6 +433,27 @@ fn illegal(broker: &Broker) -> Refusal {
 
 fn not_yet(what: &str) -> Refusal {
     Refusal::new(codes::REQUEST_CODE_NOT_SUPPORTED, format!("{what} are not supported yet; the message was not stored"))
+}
+
+/// Whether a message that says so is a half message: consumers of old clients send failed messages back as they got
+/// them, with the mark of the half message that they once were.
+fn check_half(broker: &Broker, request: &SendMessage<'_>, mut known: Known) -> Result<Known, Refusal> {
+    if !known.prepared {
+        return Ok(known);
+    }
+    if request.reconsume_times.unwrap_or(0) > 0 && known.delay_level > 0 {
+        known.prepared = false;
+        return Ok(known);
+    }
+    let config = broker.config();
+    if config.reject_transaction_message {
+        let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
+        return Err(Refusal::new(codes::NO_PERMISSION, remark));
+    }
+    if known.delay_level > 0 {
+        return Err(Refusal::new(codes::MESSAGE_ILLEGAL, "a transactional message can't be delayed"));
+    }
+    Ok(known)
 }
 
 /// A message that a consumer sends to its own retry topic goes to the dead letter queue when it has failed too
