@@ -34,6 +34,81 @@ type puller interface {
 	Shutdown() error
 }
 
+// Transactions whose outcomes stand in the bodies: "commit", "rollback", "unknown" or "hold" first, for the local
+// transaction, and one of the first three behind the dash, for the question.
+type listener struct {
+	mutex     sync.Mutex
+	questions []string
+	entered   chan struct{}
+	released  chan struct{}
+}
+
+func state(word string) primitive.LocalTransactionState {
+	switch word {
+	case "commit":
+		return primitive.CommitMessageState
+	case "rollback":
+		return primitive.RollbackMessageState
+	}
+	return primitive.UnknowState
+}
+
+func (l *listener) ExecuteLocalTransaction(message *primitive.Message) primitive.LocalTransactionState {
+	word := strings.Split(string(message.Body), "-")[0]
+	if word != "hold" {
+		return state(word)
+	}
+	l.entered <- struct{}{}
+	<-l.released
+	return primitive.CommitMessageState
+}
+
+func (l *listener) CheckLocalTransaction(message *primitive.MessageExt) primitive.LocalTransactionState {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.questions = append(l.questions, string(message.Body))
+	return state(strings.Split(string(message.Body), "-")[1])
+}
+
+func transaction(words []string) (string, error) {
+	server := words[2]
+	switch words[1] {
+	case "start":
+		listening = &listener{entered: make(chan struct{}, 1), released: make(chan struct{}, 1)}
+		p, err := rocketmq.NewTransactionProducer(listening, producer.WithNameServer(strings.Split(server, ";")), producer.WithGroupName(words[3]), producer.WithInstanceName("t"+server))
+		if err != nil {
+			return "", err
+		}
+		transactions = p
+		return "", p.Start()
+	case "send":
+		result, err := transactions.SendMessageInTransaction(context.Background(), message(words[3], "TagA", words[4]))
+		if err != nil {
+			return "", err
+		}
+		if result.Status != primitive.SendOK {
+			return fmt.Sprint(result.Status), nil
+		}
+		return fmt.Sprintf("SEND_OK\t%d", result.QueueOffset), nil
+	case "begin":
+		go transactions.SendMessageInTransaction(context.Background(), message(words[3], "TagA", words[4]))
+		select {
+		case <-listening.entered:
+			return "", nil
+		case <-time.After(patience):
+			return "", errors.New("the half message was not sent")
+		}
+	case "release":
+		listening.released <- struct{}{}
+		return "", nil
+	case "questions":
+		listening.mutex.Lock()
+		defer listening.mutex.Unlock()
+		return strings.Join(listening.questions, ","), nil
+	}
+	return "", transactions.Shutdown()
+}
+
 var (
 	producers = map[string]rocketmq.Producer{}
 	consumers = map[string]*collector{}
@@ -41,6 +116,10 @@ var (
 	queues = map[string]map[primitive.MessageQueue]bool{}
 	// How many push consumers were started: each needs an instance of its own, as a stopped one can't start again.
 	started = 0
+	transactions rocketmq.TransactionProducer
+	listening    *listener
+	producers    = map[string]rocketmq.Producer{}
+	consumers    = map[string]*collector{}
 )
 
 func message(topic, tag, body string) *primitive.Message {
@@ -236,6 +315,8 @@ func run(words []string) (string, error) {
 		return sendOneway(words[1], words[2], words[3], number(4))
 	case "SendBatch":
 		return sendBatch(words[1], words[2], words[3], words[4], number(5))
+	case "Transaction":
+		return transaction(words)
 	case "push":
 		return push(words[1], words[2], words[3], words[4], number(5))
 	case "poll":

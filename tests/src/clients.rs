@@ -118,18 +118,22 @@ fn download_jars(version: &str, jars: &Path) {
     run(&mut maven);
 }
 
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 6] = [
     ("Driver.java", include_str!("../java/Driver.java")),
+    ("Transactions.java", include_str!("../java/Transactions.java")),
+    ("OldTransaction.java", include_str!("../java/OldTransaction.java")),
+    ("Transaction.java", include_str!("../java/Transaction.java")),
     ("SendBatch.java", include_str!("../java/SendBatch.java")),
     ("LitePull.java", include_str!("../java/LitePull.java")),
 ];
 
 /// Which parts of the driver a version has the classes for.
-fn parts(version: &str) -> usize {
-    match version {
-        "3.2.6" => 1,
-        "4.2.0" => 2,
-        _ => 3,
+fn has_part(version: &str, part: &str) -> bool {
+    match part {
+        "OldTransaction.java" => matches!(version, "3.2.6" | "4.2.0"),
+        "SendBatch.java" => version != "3.2.6",
+        "Transaction.java" | "LitePull.java" => !matches!(version, "3.2.6" | "4.2.0"),
+        _ => true,
     }
 }
 
@@ -137,7 +141,7 @@ fn compile(version: &str, jars: &Path, classes: &Path) {
     fs::create_dir_all(classes).unwrap();
     let mut javac = Command::new("javac");
     javac.args(["-nowarn", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(classes);
-    for (name, text) in &SOURCES[..parts(version)] {
+    for (name, text) in SOURCES.iter().filter(|(name, _)| has_part(version, name)) {
         let text = if version.starts_with('3') {
             text.replace("org.apache.rocketmq", "com.alibaba.rocketmq")
         } else {

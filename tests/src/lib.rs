@@ -36,6 +36,17 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until the name server knows a topic that a send has made: a Go consumer that starts before that gives up.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub fn wait_for_route(server: &str, topic: &str) {
+    wait_for("the topic's route", || {
+        let list = std::process::Command::new(binary()).args(["admin", "topicList", "-n", server]).output().unwrap();
+        String::from_utf8_lossy(&list.stdout).lines().any(|line| line == topic).then_some(())
+    });
+}
+
 /// Says that a test can't run here; where everything has to run, that is a failure.
 ///
 /// # Panics

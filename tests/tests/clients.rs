@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use tests::{Client, Server, Setup, go_client, java_client};
+use tests::{Client, Server, Setup, go_client, java_client, wait_for_route};
 
 /// What a client library can do beyond the least.
 #[derive(Clone, Copy)]
@@ -25,14 +25,6 @@ const GO_2_1: Abilities = Abilities { batch: true, ..GO_2_0 };
 
 fn set(bodies: &[String]) -> BTreeSet<&str> {
     bodies.iter().map(String::as_str).collect()
-}
-
-/// Waits until the name server knows a topic that a send has made: a Go consumer that starts before that gives up.
-fn wait_for_route(server: &str, topic: &str) {
-    tests::wait_for("the topic's route", || {
-        let list = std::process::Command::new(tests::binary()).args(["admin", "topicList", "-n", server]).output().unwrap();
-        String::from_utf8_lossy(&list.stdout).lines().any(|line| line == topic).then_some(())
-    });
 }
 
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
