@@ -373,15 +373,18 @@ fn add_outcome(
     let store = &broker.store;
     let ops = store.queue(names::TRANS_OP_HALF_TOPIC, QUEUE)?;
     if commit {
+        let own = [properties::REAL_TOPIC, properties::REAL_QUEUE_ID, properties::FIRST_QUEUE_OFFSET];
+        let text = properties::without(half.record.properties, &own);
         let record = Record {
             topic: half.topic,
             queue_id: half.queue_id,
             sys_flag: half.record.sys_flag & !message::TRANSACTION_MASK | message::TRANSACTION_COMMIT,
             prepared_transaction_offset: half.record.physical_offset,
+            properties: &text,
             ..half.record.clone()
         };
         let queue = store.queue(half.topic, half.queue_id)?;
-        batch.push(queue, &record, store::tags_code(record.properties), 1);
+        batch.push(queue, &record, store::tags_code(&text), 1);
     }
     if let Some(offset) = queue_offset {
         push_op(broker, batch, ops, offset, now);

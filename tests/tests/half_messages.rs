@@ -1,0 +1,337 @@
+//! Half messages against Java's broker 5.4.0: answers, records and questions are compared, and each takes over what the
+//! other left open.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::BytesMut;
+use protocol::bodies::{HeartbeatData, ProducerData};
+use protocol::header::Outgoing;
+use protocol::{Frame, Header, Serialization, fastjson, frame, message_id, properties, record};
+use tests::{JavaServer, PATIENCE, Server, Setup, wait_for};
+
+const END_TRANSACTION: i32 = 37;
+const CHECK_TRANSACTION_STATE: i32 = 39;
+const COMMIT: &str = "8";
+const ROLLBACK: &str = "12";
+const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
+const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
+/// Questions come soon, and Java writes its op messages soon.
+const SOON: &str =
+    "transactionTimeOut=200\ntransactionCheckInterval=300\ntransactionCheckMax=1000\ntransactionOpBatchInterval=50\n";
+/// Nobody is asked within a test.
+const NEVER: &str = "transactionTimeOut=600000\ntransactionOpBatchInterval=50\n";
+
+/// What Java adds to every message that it stores, or changes in a question, and nobody needs.
+const OTHER_PROPERTIES: [&str; 3] = ["MSG_REGION", "TRACE_ON", "WAIT"];
+
+type Fields = BTreeMap<String, String>;
+
+/// A connection that writes requests as Java's clients do.
+struct Peer {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+/// What is compared of an answer.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    code: i32,
+    remark: String,
+    fields: Fields,
+}
+
+impl Peer {
+    fn new(port: u16) -> Self {
+        let stream = wait_for("a connection", || TcpStream::connect(("127.0.0.1", port)).ok());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    fn frame(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = frame::take(&mut self.buffer, frame::MAX_FRAME_LENGTH).unwrap() {
+                return frame;
+            }
+            let mut chunk = [0; 4096];
+            let count = self.stream.read(&mut chunk).unwrap();
+            assert!(count > 0, "the server closed the connection");
+            self.buffer.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    /// Sends a request with fields such as `name=value;name=value`.
+    fn ask(&mut self, code: i32, fields: &str, body: &[u8]) -> (Answer, Frame) {
+        let extra: Vec<_> = fields.split(';').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap()).collect();
+        let mut out = BytesMut::new();
+        let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: &extra };
+        head.write(&(), body.len(), &mut out);
+        out.extend_from_slice(body);
+        self.stream.write_all(&out).unwrap();
+        let frame = loop {
+            let frame = self.frame();
+            if Header::decode(&frame).unwrap().is_response() {
+                break frame;
+            }
+        };
+        let header = Header::decode(&frame).unwrap();
+        let remark = header.remark.clone().unwrap_or_default().into_owned();
+        let fields = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        (Answer { code: header.code, remark, fields }, frame)
+    }
+
+    /// Sends a half message; gives the answer, and where the message is.
+    fn prepare(&mut self, now: i64, extra: &str, body: &str) -> (Answer, Half) {
+        let text = format!(
+            "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}payers\u{2}TAGS\u{1}a\u{2}UNIQ_KEY\u{1}KEY-{body}\u{2}WAIT\u{1}true\u{2}{extra}"
+        );
+        let fields = format!("a=payers;b=Paid;c=TBW102;d=4;e=1;f=4;g={now};h=3;j=0;k=false;i={text}");
+        let (mut answer, _) = self.ask(310, &fields, body.as_bytes());
+        assert_eq!(answer.code, 0, "{}", answer.remark);
+        let id = answer.fields.remove("msgId").unwrap();
+        let (_, log) = message_id::parse_offset_id(&id).unwrap();
+        let queue = answer.fields["queueOffset"].parse().unwrap();
+        (answer, Half { queue, log })
+    }
+
+    fn end(&mut self, half: Half, outcome: &str) -> Answer {
+        self.ask(END_TRANSACTION, &half.outcome(outcome), &[]).0
+    }
+
+    fn pull(&mut self, topic: &str, queue: i32) -> Vec<Stored> {
+        let fields = format!(
+            "consumerGroup=g;topic={topic};queueId={queue};queueOffset=0;maxMsgNums=32;sysFlag=4;commitOffset=0;\
+             suspendTimeoutMillis=0;subscription=*;subVersion=0"
+        );
+        let (answer, frame) = self.ask(11, &fields, &[]);
+        if answer.code != 0 {
+            return Vec::new();
+        }
+        record::decode_all(&frame.body).map(|r| Stored::from(&r.unwrap())).collect()
+    }
+
+    fn register(&mut self) {
+        let producers = vec![ProducerData { group_name: "payers".into() }];
+        let data = HeartbeatData { client_id: "c".into(), producer_data_set: producers, ..HeartbeatData::default() };
+        assert_eq!(self.ask(34, "", &fastjson::to_vec(&data)).0.code, 0);
+    }
+
+    /// The next question, with the half message that it is about.
+    fn question(&mut self) -> (Fields, Stored, Half) {
+        loop {
+            let frame = self.frame();
+            let header = Header::decode(&frame).unwrap();
+            if header.code != CHECK_TRANSACTION_STATE {
+                continue;
+            }
+            let fields: Fields = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+            let half =
+                Half { queue: fields["tranStateTableOffset"].parse().unwrap(), log: fields["commitLogOffset"].parse().unwrap() };
+            return (fields, Stored::from(&record::decode(&frame.body).unwrap()), half);
+        }
+    }
+}
+
+/// Where a half message is.
+#[derive(Clone, Copy, Debug)]
+struct Half {
+    queue: i64,
+    log: i64,
+}
+
+impl Half {
+    fn outcome(self, outcome: &str) -> String {
+        let Half { queue, log } = self;
+        format!(
+            "topic=Paid;producerGroup=payers;tranStateTableOffset={queue};commitLogOffset={log};commitOrRollback={outcome};\
+             fromTransactionCheck=false;msgId=KEY"
+        )
+    }
+}
+
+/// What is compared of a record.
+#[derive(Debug, PartialEq)]
+struct Stored {
+    topic: String,
+    queue_id: i32,
+    flag: i32,
+    sys_flag: i32,
+    born_timestamp: i64,
+    reconsume_times: i32,
+    /// Whether it names the half message that it comes from.
+    prepared: bool,
+    body: String,
+    properties: Fields,
+}
+
+impl From<&record::Record<'_>> for Stored {
+    fn from(record: &record::Record<'_>) -> Self {
+        Stored {
+            topic: record.topic.to_owned(),
+            queue_id: record.queue_id,
+            flag: record.flag,
+            sys_flag: record.sys_flag,
+            born_timestamp: record.born_timestamp,
+            reconsume_times: record.reconsume_times,
+            prepared: record.prepared_transaction_offset > 0,
+            body: String::from_utf8_lossy(record.body).into_owned(),
+            properties: properties::pairs(record.properties)
+                .filter(|(name, _)| !OTHER_PROPERTIES.contains(name))
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .collect(),
+        }
+    }
+}
+
+fn now() -> i64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
+}
+
+/// Outcomes that do not fit: what they are called, what is changed, and whether the remark is Java's.
+const BAD: [(&str, &str, &str, bool); 6] = [
+    ("another group", "producerGroup=payers", "producerGroup=others", true),
+    ("no group", "producerGroup=payers;", "", true),
+    ("another queue offset", "tranStateTableOffset=", "tranStateTableOffset=7", true),
+    ("a place without a message", "commitLogOffset=", "commitLogOffset=9", true),
+    // Java's remarks are its exceptions.
+    ("no queue offset", "tranStateTableOffset=", "nothing=", false),
+    ("an outcome that is no number", "commitOrRollback=", "commitOrRollback=x", false),
+];
+
+fn answers(port: u16, born: i64) -> (Vec<(String, Answer)>, Vec<Vec<Stored>>) {
+    let mut peer = Peer::new(port);
+    let mut all = Vec::new();
+    // Something before it, so that no offset in the log is 0.
+    peer.ask(310, "a=p;b=Plain;c=TBW102;d=4;e=0;f=0;g=1;h=0", b"first");
+    let mut note = |name: &str, answer: Answer| all.push((name.to_owned(), answer));
+    let (answer, half) = peer.prepare(born, "", "committed");
+    note("half message", answer);
+    for (name, from, to, same_remark) in BAD {
+        for outcome in [COMMIT, ROLLBACK] {
+            let (mut answer, _) = peer.ask(END_TRANSACTION, &half.outcome(outcome).replace(from, to), &[]);
+            if !same_remark {
+                answer.remark.clear();
+            }
+            note(name, answer);
+        }
+    }
+    note("commit", peer.end(half, COMMIT));
+    let (answer, half) = peer.prepare(born, "", "rolled-back");
+    note("another half message", answer);
+    let mut rolled_back = peer.end(half, ROLLBACK);
+    // Java says that it forgot to set a code.
+    rolled_back.remark.clear();
+    note("rollback", rolled_back);
+    let (_, half) = peer.prepare(born - 60_000_000, "CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}1\u{2}", "late");
+    let mut late = peer.end(half, COMMIT);
+    // Java says nothing.
+    late.remark.clear();
+    note("an outcome behind its time", late);
+    let ops = wait_for("op messages", || Some(peer.pull(OP_TOPIC, 0)).filter(|ops| !ops.is_empty()));
+    assert!(ops.iter().all(|op| op.properties["TAGS"] == "d"), "{ops:?}");
+    let records = vec![peer.pull("Paid", 1), peer.pull(HALF_TOPIC, 0)];
+    (all, records)
+}
+
+#[test]
+fn answers_and_records_are_javas() {
+    let Some(java) = JavaServer::start(NEVER) else { return };
+    let ours = Server::start(Setup { broker: NEVER.into() });
+    let born = now();
+    let (mut theirs, mut own) = (answers(java.broker_port, born), answers(ours.broker_port, born));
+    for (_, answer) in theirs.0.iter_mut().chain(&mut own.0) {
+        answer.fields.remove("transactionId");
+    }
+    for (java, ours) in theirs.0.iter().zip(&own.0) {
+        assert_eq!(ours, java);
+    }
+    assert_eq!(own.1, theirs.1);
+    assert_eq!(own.1[0].iter().map(|r| (r.body.as_str(), r.prepared)).collect::<Vec<_>>(), [("committed", true)]);
+}
+
+#[test]
+fn questions_are_javas() {
+    let Some(java) = JavaServer::start(SOON) else { return };
+    let ours = Server::start(Setup { broker: format!("brokerName=broker-a\n{SOON}") });
+    let born = now();
+    let ask = |port: u16| {
+        let mut peer = Peer::new(port);
+        let (_, first) = peer.prepare(born, "", "asked");
+        peer.register();
+        let (mut fields, mut message, half) = peer.question();
+        assert!(half.queue > first.queue && half.log > first.log);
+        for name in ["commitLogOffset", "offsetMsgId", "tranStateTableOffset"] {
+            assert!(fields.insert(name.into(), String::new()).is_some(), "{name}");
+        }
+        message.properties.remove("TRAN_FIRST_QUEUE_OFFSET");
+        // The first rounds may have come before the producer.
+        assert!(message.properties.remove("TRANSACTION_CHECK_TIMES").is_some());
+        assert_eq!(peer.end(half, COMMIT).code, 0);
+        let committed = wait_for("the message", || peer.pull("Paid", 1).pop());
+        assert_eq!(committed.body, "asked");
+        (fields, message)
+    };
+    let (theirs, own) = (ask(java.broker_port), ask(ours.broker_port));
+    assert_eq!(own.0, theirs.0);
+    assert_eq!(own.1, theirs.1);
+}
+
+/// Leaves a committed, a rolled back and two open half messages; one of them was asked about.
+fn leave_open(port: u16) {
+    let mut peer = Peer::new(port);
+    peer.ask(310, "a=p;b=Plain;c=TBW102;d=4;e=0;f=0;g=1;h=0", b"first");
+    let (_, committed) = peer.prepare(now(), "", "committed");
+    let (_, rolled_back) = peer.prepare(now(), "", "rolled-back");
+    peer.prepare(now(), "", "open");
+    assert_eq!(peer.end(committed, COMMIT).code, 0);
+    assert_eq!(peer.end(rolled_back, ROLLBACK).code, 0);
+    peer.register();
+    assert_eq!(peer.question().1.body, "open");
+    peer.prepare(now() + 400, "", "open-too");
+    wait_for("op messages", || {
+        let ops = peer.pull(OP_TOPIC, 0);
+        let resolved: String = ops.iter().map(|op| format!("{},", op.body)).collect();
+        ["0", "1"].iter().all(|offset| resolved.split(',').any(|o| o == *offset)).then_some(())
+    });
+}
+
+/// Only what is open is asked about, and is committed then.
+fn resolve(port: u16) {
+    let mut peer = Peer::new(port);
+    peer.register();
+    let mut asked = BTreeMap::new();
+    while asked.len() < 2 {
+        let (_, message, half) = peer.question();
+        assert!(message.body.starts_with("open"), "{message:?}");
+        if asked.insert(message.body, half.queue).is_none() {
+            assert_eq!(peer.end(half, COMMIT).code, 0);
+        }
+    }
+    let bodies = wait_for("the messages", || Some(peer.pull("Paid", 1)).filter(|all| all.len() >= 3));
+    let mut bodies: Vec<_> = bodies.into_iter().map(|record| record.body).collect();
+    bodies.sort();
+    assert_eq!(bodies, ["committed", "open", "open-too"]);
+}
+
+#[test]
+fn what_java_left_open_is_resolved() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = format!("{SOON}storePathRootDir={}\n", directory.path().join("store").display());
+    let Some(java) = JavaServer::start(&settings) else { return };
+    leave_open(java.broker_port);
+    java.stop();
+    let ours = Server::start(Setup { broker: format!("{settings}mappedFileSizeCommitLog=67108864\nbrokerName=broker-a\n") });
+    resolve(ours.broker_port);
+}
+
+#[test]
+fn java_resolves_what_was_left_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = format!("{SOON}storePathRootDir={}\n", directory.path().join("store").display());
+    let mut ours = Server::start(Setup { broker: format!("{settings}mappedFileSizeCommitLog=67108864\nbrokerName=broker-a\n") });
+    leave_open(ours.broker_port);
+    ours.stop();
+    let Some(java) = JavaServer::start(&settings) else { return };
+    resolve(java.broker_port);
+}
