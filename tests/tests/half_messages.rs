@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 use bytes::BytesMut;
 use protocol::bodies::{HeartbeatData, ProducerData};
 use protocol::header::Outgoing;
 use protocol::{Frame, Header, Serialization, fastjson, frame, message_id, properties, record};
-use tests::{JavaServer, PATIENCE, Server, Setup, wait_for};
+use tests::{JavaServer, PATIENCE, Server, Setup, binary, wait_for};
 
 const END_TRANSACTION: i32 = 37;
 const CHECK_TRANSACTION_STATE: i32 = 39;
@@ -275,6 +276,46 @@ fn questions_are_javas() {
     let (theirs, own) = (ask(java.broker_port), ask(ours.broker_port));
     assert_eq!(own.0, theirs.0);
     assert_eq!(own.1, theirs.1);
+}
+
+fn admin(server: &str, words: &[&str]) -> Result<String, String> {
+    let output = Command::new(binary()).arg("admin").args(words).args(["-n", server]).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Two open transactions, one of which is committed and one rolled back in place of the producer.
+fn ended_by_hand(port: u16, server: &str) {
+    let mut peer = Peer::new(port);
+    let (_, committed) = peer.prepare(now(), "", "by-producer");
+    peer.end(committed, COMMIT);
+    peer.prepare(now() - 20_000, "", "one");
+    peer.prepare(now(), "CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}700\u{2}", "two");
+    wait_for("the broker's route", || admin(server, &["clusterList"]).ok().filter(|list| list.contains(&port.to_string())));
+    let listed = || {
+        let list = admin(server, &["transactions", "-g", "payers", "-t", "Paid"]).unwrap();
+        list.lines().skip(1).map(|line| line.split_whitespace().take(5).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let open = wait_for("two open transactions", || Some(listed()).filter(|open| open.len() == 2));
+    assert!(open[0].starts_with("KEY-one Paid payers 2") && open[0].ends_with(" 0"), "{open:?}");
+    assert!(open[1].starts_with("KEY-two Paid payers "), "{open:?}");
+    assert_eq!(admin(server, &["transactions", "-g", "others"]).unwrap().lines().count(), 1);
+    let end = |id: &str, action: &str| admin(server, &["endTransaction", "-i", id, "-a", action]);
+    assert_eq!(end("KEY-one", "commit").unwrap(), "committed: KEY-one for topic Paid of group payers\n");
+    assert_eq!(end("KEY-two", "rollback").unwrap(), "rolled back: KEY-two for topic Paid of group payers\n");
+    assert!(end("KEY-two", "forget").unwrap_err().contains("is not `commit` or `rollback`"));
+    wait_for("no open transaction", || listed().is_empty().then_some(()));
+    assert!(end("KEY-one", "commit").unwrap_err().contains("no open transaction has the id KEY-one"));
+    let bodies: Vec<_> = peer.pull("Paid", 1).into_iter().map(|record| record.body).collect();
+    assert_eq!(bodies, ["by-producer", "one"]);
+}
+
+#[test]
+fn transactions_are_listed_and_ended_by_hand() {
+    let ours = Server::start(Setup { broker: NEVER.into() });
+    ended_by_hand(ours.broker_port, &ours.name_server());
+    let Some(java) = JavaServer::start(NEVER) else { return };
+    ended_by_hand(java.broker_port, &java.name_server());
 }
 
 /// Leaves a committed, a rolled back and two open half messages; one of them was asked about.

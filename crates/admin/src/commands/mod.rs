@@ -22,6 +22,7 @@ mod message;
 mod namesrv;
 mod table;
 mod topic;
+mod transaction;
 
 use std::ffi::OsString;
 
@@ -60,6 +61,13 @@ static ROWS: [&Row; 26] = [
     &message::CONSUME_MESSAGE,
 ];
 
+/// What Java has no command for.
+static OWN_ROWS: [&Row; 2] = [&transaction::TRANSACTIONS, &transaction::END_TRANSACTION];
+
+fn all_rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.into_iter().chain(OWN_ROWS)
+}
+
 const EXAMPLES: &str = "\
 Examples:
   ferrocket admin clusterList
@@ -75,7 +83,7 @@ pub fn command() -> clap::Command {
         .bin_name("ferrocket admin")
         .subcommand_required(true)
         .after_help(EXAMPLES);
-    ROWS.iter().fold(command, |command, row| command.subcommand(row.command()))
+    all_rows().fold(command, |command, row| command.subcommand(row.command()))
 }
 
 /// Runs one command; `arguments` begin with its name. Prints to stdout, errors to stderr. Gives the exit code: 0, or
@@ -101,7 +109,7 @@ pub async fn run(arguments: Vec<OsString>) -> i32 {
 }
 
 fn find(name: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.name.eq_ignore_ascii_case(name)).copied()
+    all_rows().find(|row| row.name.eq_ignore_ascii_case(name))
 }
 
 /// The command line with the command's name in the table's spelling and long names behind two dashes.
@@ -116,13 +124,14 @@ fn normalised(arguments: &[OsString]) -> Vec<OsString> {
     std::iter::once(OsString::from(row.name)).chain(double_dashes(row, &arguments[1..])).collect()
 }
 
-/// Java's list of commands, which `mqadmin` without arguments gives.
+/// Java's list of commands, which `mqadmin` without arguments gives, and those that Java does not have.
 fn list() -> String {
-    let mut text = "The most commonly used mqadmin commands are:\n".to_owned();
-    for row in ROWS {
-        text += &format!("   {:<35} {}\n", row.name, row.about);
-    }
-    text + "\nSee 'mqadmin help <command>' for more information on a specific command.\n"
+    let rows = |rows: &[&Row]| rows.iter().map(|row| format!("   {:<35} {}\n", row.name, row.about)).collect::<String>();
+    let own = format!("\nFerrocket's own commands are:\n{}", rows(&OWN_ROWS));
+    "The most commonly used mqadmin commands are:\n".to_owned()
+        + &rows(&ROWS)
+        + &own
+        + "\nSee 'mqadmin help <command>' for more information on a specific command.\n"
 }
 
 fn print_list() -> Result<(), Error> {
@@ -192,7 +201,8 @@ mod tests {
     fn the_list_is_javas_as_far_as_it_goes() {
         let recorded = golden::stdout("no-arguments");
         let mut java = recorded.lines();
-        for line in list().lines() {
+        let own = list().find("\nFerrocket's own commands").unwrap();
+        for line in list()[..own].lines() {
             assert!(java.any(|one| one == line), "{line:?} is not in Java's list, or in another place");
         }
     }

@@ -5,6 +5,7 @@ pub mod group;
 pub mod message;
 pub mod namesrv;
 pub mod topic;
+pub mod transaction;
 
 use std::time::Duration;
 
