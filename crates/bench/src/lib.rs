@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use protocol::Serialization;
 
-use crate::load::{Answers, Load};
+use crate::load::{Answers, Load, Work};
 use crate::process::Usage;
 use crate::report::Report;
 
@@ -36,6 +36,10 @@ enum Command {
     Consume(Options),
     /// Send with one request in flight.
     Latency(Options),
+    /// Send half messages and commit each when it is answered; what is counted, and how long it took, is both.
+    #[command(after_help = "Example:
+  ferrocket bench transaction --broker 127.0.0.1:10911 --server-pid $(pgrep -x ferrocket)")]
+    Transaction(Options),
 }
 
 #[derive(clap::Args, Clone)]
@@ -101,17 +105,18 @@ impl Headers {
 
 /// Runs a benchmark and prints what it found.
 pub fn run(args: &Args) -> Result<()> {
-    let (options, consume) = match &args.command {
-        Command::Produce(options) => (options.clone(), false),
-        Command::Consume(options) => (Options { in_flight: 1, ..options.clone() }, true),
-        Command::Latency(options) => (Options { in_flight: 1, connections: 1, ..options.clone() }, false),
+    let (options, work) = match &args.command {
+        Command::Produce(options) => (options.clone(), Work::Produce),
+        Command::Consume(options) => (Options { in_flight: 1, ..options.clone() }, Work::Consume),
+        Command::Latency(options) => (Options { in_flight: 1, connections: 1, ..options.clone() }, Work::Produce),
+        Command::Transaction(options) => (options.clone(), Work::Transaction),
     };
     if let Some(core) = options.pin {
         let mut cores = rustix::thread::CpuSet::new();
         cores.set(core);
         rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("can't run on core {core}"))?;
     }
-    let mut load = Load::open(&options, consume)?;
+    let mut load = Load::open(&options, work)?;
     load.run(Duration::from_secs(options.warmup))?;
     let before = Usage::of(options.server_pid)?;
     let answers: Answers = load.run(Duration::from_secs(options.duration))?;

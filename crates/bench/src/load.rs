@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BytesMut};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::header::Outgoing;
-use protocol::requests::{CreateTopic, PullMessage, PullMessageReply, Request, SendMessageV2};
+use protocol::requests::{CreateTopic, EndTransaction, PullMessage, PullMessageReply, Request, SendMessageReply, SendMessageV2};
+use protocol::sys_flag::message::TRANSACTION_COMMIT;
 use protocol::sys_flag::pull as pull_flags;
-use protocol::{Header, codes, frame, record};
+use protocol::{Header, codes, frame, message_id, record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Options;
@@ -23,6 +24,14 @@ const READ_BYTES: usize = 256 * 1024;
 const MAX_LATENCY_US: u64 = 60_000_000;
 /// A server that says nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the load is made of.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Work {
+    Produce,
+    Consume,
+    Transaction,
+}
 
 /// What a span of the load gave.
 pub struct Answers {
@@ -53,7 +62,7 @@ struct Connection {
 /// All connections.
 pub struct Load {
     options: Options,
-    consume: bool,
+    work: Work,
     connections: Vec<Connection>,
     body: Vec<u8>,
     sent: u64,
@@ -62,7 +71,7 @@ pub struct Load {
 
 impl Load {
     /// Connects and makes the topic.
-    pub fn open(options: &Options, consume: bool) -> Result<Self> {
+    pub fn open(options: &Options, work: Work) -> Result<Self> {
         let mut connections = Vec::new();
         for nth in 0..options.connections.max(1) {
             let stream = TcpStream::connect(&options.broker).with_context(|| format!("can't connect to {}", options.broker))?;
@@ -76,8 +85,7 @@ impl Load {
                 offset: 0,
             });
         }
-        let mut load =
-            Self { options: options.clone(), consume, connections, body: vec![b'x'; options.size], sent: 0, opaque: 0 };
+        let mut load = Self { options: options.clone(), work, connections, body: vec![b'x'; options.size], sent: 0, opaque: 0 };
         load.make_topic()?;
         for connection in &load.connections {
             connection.stream.set_nonblocking(true)?;
@@ -136,7 +144,10 @@ impl Load {
                 progress.set_message(format!("{:.0}/s", answers.messages as f64 / start.elapsed().as_secs_f64()));
             } else {
                 anyhow::ensure!(heard.elapsed() < PATIENCE, "the broker has said nothing for {PATIENCE:?}");
-                self.wait()?;
+                // What answers have led to is to be written first.
+                if self.connections.iter().all(|connection| connection.output.is_empty()) {
+                    self.wait()?;
+                }
             }
         }
         progress.finish_and_clear();
@@ -155,11 +166,11 @@ impl Load {
                 }
                 self.opaque = self.opaque.wrapping_add(1);
                 let connection = &mut self.connections[index];
-                if self.consume {
-                    write_pull(&self.options, connection, self.opaque);
-                } else {
-                    let queue = (self.sent % self.options.queues as u64) as i32;
-                    write_send(&self.options, connection, self.opaque, queue, &self.body);
+                let queue = (self.sent % self.options.queues as u64) as i32;
+                match self.work {
+                    Work::Consume => write_pull(&self.options, connection, self.opaque),
+                    Work::Produce => write_send(&self.options, connection, self.opaque, queue, &self.body, PLAIN),
+                    Work::Transaction => write_send(&self.options, connection, self.opaque, queue, &self.body, HALF),
                 }
                 connection.under_way.push_back(intended);
                 self.sent += 1;
@@ -191,9 +202,13 @@ impl Load {
         while let Some(frame) = frame::take(&mut connection.input, frame::MAX_FRAME_LENGTH)? {
             let header = Header::decode(&frame)?;
             let intended = connection.under_way.pop_front().context("an answer that nobody asked for")?;
+            if self.work == Work::Transaction && commit(&self.options, connection, &header)? {
+                connection.under_way.push_back(intended);
+                continue;
+            }
             let waited = now.duration_since(intended).as_micros() as u64;
             answers.latency.saturating_record(waited.max(1));
-            if self.consume {
+            if self.work == Work::Consume {
                 answers.messages += take_pull(connection, self.options.queues, &header, &frame)?;
             } else if header.code == codes::SUCCESS {
                 answers.messages += 1;
@@ -226,17 +241,45 @@ fn head(options: &Options, code: i32, opaque: i32) -> Outgoing<'static> {
     Outgoing { serialization: options.serialization.serialization(), code, opaque, flag: 0, remark: None, extra: &[] }
 }
 
-fn write_send(options: &Options, connection: &mut Connection, opaque: i32, queue: i32, body: &[u8]) {
+/// The producer group of the load.
+const GROUP: &str = "bench";
+const PLAIN: &str = "UNIQ_KEY\u{1}7F0000010001000000000000000000000\u{2}WAIT\u{1}true\u{2}";
+const HALF: &str =
+    "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}bench\u{2}UNIQ_KEY\u{1}7F0000010001000000000000000000000\u{2}WAIT\u{1}true\u{2}";
+
+/// Commits the half message that an answer is to; `false` where it is the answer to that, or a refusal.
+fn commit(options: &Options, connection: &mut Connection, header: &Header<'_>) -> Result<bool> {
+    let Ok(sent) = header.read::<SendMessageReply>() else { return Ok(false) };
+    if header.code != codes::SUCCESS {
+        return Ok(false);
+    }
+    let (_, commit_log_offset) = message_id::parse_offset_id(sent.msg_id).context("a message id that can't be read")?;
+    let request = EndTransaction {
+        topic: Some(&options.topic),
+        producer_group: Some(GROUP),
+        tran_state_table_offset: sent.queue_offset,
+        commit_log_offset,
+        commit_or_rollback: TRANSACTION_COMMIT,
+        from_transaction_check: Some(false),
+        msg_id: sent.msg_id,
+        transaction_id: sent.transaction_id,
+    };
+    head(options, EndTransaction::CODE, header.opaque).write(&request, 0, &mut connection.output);
+    Ok(true)
+}
+
+fn write_send(options: &Options, connection: &mut Connection, opaque: i32, queue: i32, body: &[u8], properties: &str) {
+    let born = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
     let request = SendMessageV2 {
-        producer_group: "bench",
+        producer_group: GROUP,
         topic: &options.topic,
         default_topic: "TBW102",
         default_topic_queue_nums: 4,
         queue_id: queue,
         sys_flag: 0,
-        born_timestamp: 1_700_000_000_000,
+        born_timestamp: born,
         flag: 0,
-        properties: Some("UNIQ_KEY\u{1}7F0000010001000000000000000000000\u{2}WAIT\u{1}true\u{2}"),
+        properties: Some(properties),
         reconsume_times: Some(0),
         unit_mode: Some(false),
         max_reconsume_times: None,

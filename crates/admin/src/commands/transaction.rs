@@ -82,8 +82,8 @@ async fn end_transaction(call: Call) -> Result<(), Error> {
     };
     for address in brokers(&call).await? {
         let found = |half: &Pending| half.msg_id == id || half.offset_msg_id == id;
-        for half in transaction::pending(&call.access, &address, net::now_ms(), 1, found).await? {
-            transaction::end(&call.access, &half, commit).await?;
+        if let Some(half) = transaction::pending(&call.access, &address, net::now_ms(), 1, found).await?.first() {
+            transaction::end(&call.access, half, commit).await?;
             let done = if commit { "committed" } else { "rolled back" };
             return call.print(&format!("{done}: {} for topic {} of group {}\n", half.msg_id, half.topic, half.producer_group));
         }
