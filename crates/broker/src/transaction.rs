@@ -40,7 +40,7 @@ const LOOKED_AT: i64 = 4096;
 const PUT_BACK: usize = 256;
 const PUT_BACK_BYTES: usize = 1024 * 1024;
 /// A half message that may not be asked about yet is put back when it lies this far behind the queue's end.
-const MAX_SPAN: i64 = 1_000_000;
+const MAX_SPAN: i64 = if cfg!(test) { 10 } else { 1_000_000 };
 /// Half messages that were put back and are remembered by their first offset.
 const MAX_MOVED: usize = 500_000;
 /// Queue entries read in one go.
@@ -104,8 +104,10 @@ enum Claim {
 /// An outcome that was added to a batch of sends.
 pub struct Ended {
     /// The half message that is resolved with it.
-    pub queue_offset: Option<i64>,
-    pub first_offset: i64,
+    queue_offset: Option<i64>,
+    first_offset: i64,
+    /// The topic in which consumers see it.
+    pub committed: Option<String>,
 }
 
 /// A half message and what its properties say.
@@ -348,7 +350,12 @@ pub fn end_transaction(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, 
         Claim::Gone => None,
         Claim::Resolved => return Err(wrong("the transaction is committed or rolled back already")),
     };
-    let ended = Ended { queue_offset, first_offset: half.first_offset };
+    if queue_offset.is_none() && !commit {
+        call.reply(&());
+        return Ok(());
+    }
+    let committed = commit.then(|| half.topic.to_owned());
+    let ended = Ended { queue_offset, first_offset: half.first_offset, committed };
     match add_outcome(broker, sends.batch(), &half, commit, queue_offset, call.now) {
         Ok(()) => {
             sends.end(call.park(), ended);
@@ -387,7 +394,11 @@ fn add_outcome(
         batch.push(queue, &record, store::tags_code(&text), 1);
     }
     if let Some(offset) = queue_offset {
-        push_op(broker, batch, ops, offset, now);
+        push_op(broker, batch, ops.clone(), offset, now);
+        // One that was put back has left its first place without an op message, if nobody was asked about it.
+        if offset != half.first_offset {
+            push_op(broker, batch, ops, half.first_offset, now);
+        }
     }
     Ok(())
 }
@@ -427,7 +438,9 @@ impl Broker {
         let waiting = !state.unasked.is_empty();
         state.advance();
         self.commit_transaction_offsets(&mut state);
-        if state.round.is_none() && state.next_round <= now {
+        // The interval may have become shorter, and the clock may have gone back.
+        let due = state.next_round <= now || state.next_round > now + config.transaction_check_interval;
+        if state.round.is_none() && due {
             state.next_round = now + config.transaction_check_interval;
             self.begin_round(&mut state);
         }
@@ -505,6 +518,9 @@ impl Broker {
             // Java's broker takes an op message for a postponed half message's outcome.
             if !matches!(step, Step::Postpone) {
                 push_op(self, &mut batch, ops.clone(), offset, now);
+                if half.postponed {
+                    push_op(self, &mut batch, ops.clone(), half.first_offset, now);
+                }
             }
             moves.push((offset, half.first_offset, at, step));
         }

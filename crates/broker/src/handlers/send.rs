@@ -149,6 +149,9 @@ impl Sends {
         let unique_key = known.unique_key.clone();
         let wait = known.wait;
         self.push(broker, call, request, &topic, queue_id, &message, &known, 1)?;
+        // It counts for its own topic when it is committed.
+        let half_topic = if known.prepared { broker.topics.get(names::TRANS_HALF_TOPIC) } else { None };
+        let topic = half_topic.unwrap_or(topic);
         self.answers.push(Answer { responder: call.park(), first, count: 1, queue_id, unique_key, topic, wait, announce });
         Ok(())
     }
@@ -374,6 +377,7 @@ impl Sends {
         for answer in &self.answers {
             counters.add_topic(&answer.topic.topic_name, answer.count as u64);
         }
+        self.ended.iter().filter_map(|(_, ended)| ended.committed.as_ref()).for_each(|topic| counters.add_topic(topic, 1));
     }
 
     fn refuse(&mut self, broker: &Broker, error: &AppendError, out: &mut BytesMut) {

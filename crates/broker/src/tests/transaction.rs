@@ -47,6 +47,17 @@ impl World {
         self.pull(now, &peer(9), topic, 0, 0).unwrap().bodies()
     }
 
+    fn all_bodies(&self, now: i64, topic: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        loop {
+            let got = self.pull(now, &peer(9), topic, seen.len() as i64, 0).unwrap().bodies();
+            if got.is_empty() {
+                return seen;
+            }
+            seen.extend(got);
+        }
+    }
+
     fn producer(&self, now: i64, id: u64) -> Peer {
         let peer = peer(id);
         let producers = vec![ProducerData { group_name: "p".into() }];
@@ -235,6 +246,95 @@ fn a_half_message_that_nobody_resolves_is_discarded_and_can_still_be_committed()
 }
 
 #[test]
+fn a_discarded_half_message_can_be_rolled_back_for_what_it_is_worth() {
+    let world = world("transactionCheckMax=0\n");
+    let half = world.prepare(1000, "", "lost");
+    world.round(30_000);
+    assert_eq!(world.bodies(30_000, TRANS_CHECK_MAX_TIME_TOPIC), ["lost"]);
+    assert_eq!(world.end(31_000, half, TRANSACTION_ROLLBACK).0, codes::SUCCESS);
+    assert_eq!(world.end(31_000, half, TRANSACTION_COMMIT).1, "the transaction is committed or rolled back already");
+}
+
+#[test]
+fn a_shorter_interval_counts_at_once() {
+    let world = world("");
+    let producer = world.producer(1000, 5);
+    world.prepare(1000, "", "asked");
+    world.broker.update_config(&files::parse(b"transactionCheckInterval=500").unwrap()).unwrap();
+    world.round(7500);
+    assert_eq!(questions(&producer).len(), 1);
+}
+
+/// A thousand transactions whose producers answer at once, late, twice, when asked, or never, with a broker that is
+/// killed now and then: what was committed is there once, and nothing else.
+#[test]
+fn whatever_happens_a_transaction_ends_once_and_as_its_producer_said() {
+    let settings = "transactionTimeOut=1000\ntransactionCheckInterval=2000\ntransactionCheckMax=1000\n";
+    let mut world = world(settings);
+    let mut random = 12_345u64;
+    let mut roll = move |sides: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % sides
+    };
+    let outcome = |body: &str| if body.starts_with("yes") { TRANSACTION_COMMIT } else { TRANSACTION_ROLLBACK };
+    let mut late: Vec<(Half, String)> = Vec::new();
+    let mut expected = Vec::new();
+    let mut producer = world.producer(0, 5);
+    let mut now = 0;
+    for n in 0..1000 {
+        now += 10;
+        let body = format!("{}-{n}", ["yes", "no"][roll(2) as usize]);
+        let half = world.prepare(now, "", &body);
+        match roll(4) {
+            0 => assert_eq!(world.end(now, half, outcome(&body)).0, codes::SUCCESS),
+            1 => assert_eq!(world.end(now, half, UNKNOWN).0, codes::SUCCESS),
+            _ => late.push((half, body.clone())),
+        }
+        if body.starts_with("yes") {
+            expected.push(body);
+        }
+        if roll(3) == 0 && !late.is_empty() {
+            let (half, body) = late.swap_remove(roll(late.len() as u64) as usize);
+            // It may have been asked about and answered before.
+            world.end(now, half, outcome(&body));
+        }
+        world.round(now);
+        for (half, body) in questions(&producer) {
+            match roll(3) {
+                0 => late.push((half, body)),
+                1 => {}
+                _ => drop(world.ask(now, &producer, &half.end(outcome(&body), true), &[])),
+            }
+        }
+        if roll(100) == 0 {
+            // What was on its way to the broker is lost with it.
+            late.clear();
+            world = world.kill_and_open();
+            producer = world.producer(now, 5);
+        }
+    }
+    for _ in 0..5 {
+        now += 2000;
+        world.round(now);
+        world.round(now + 10);
+        for (half, body) in questions(&producer) {
+            assert_eq!(world.ask(now, &producer, &half.end(outcome(&body), true), &[]).code, codes::SUCCESS);
+        }
+    }
+    world.round(now + 20);
+    let halves = world.broker.store.find_queue(TRANS_HALF_TOPIC, 0).unwrap();
+    assert_eq!(world.broker.offsets.committed(TRANS_HALF_TOPIC, TRANSACTION_GROUP, 0), Some(halves.max_offset()));
+    now += 2000;
+    world.round(now);
+    let ops = world.broker.store.find_queue(TRANS_OP_HALF_TOPIC, 0).unwrap();
+    assert_eq!(world.broker.offsets.committed(TRANS_OP_HALF_TOPIC, TRANSACTION_GROUP, 0), Some(ops.max_offset()));
+    let mut seen = world.all_bodies(now, "T");
+    seen.sort();
+    expected.sort();
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn an_open_half_message_keeps_no_other_waiting() {
     let world = world("");
     let producer = world.producer(1000, 5);
@@ -265,6 +365,55 @@ fn immunity_puts_the_first_question_off_and_ends_the_right_to_answer_unasked() {
     let (moved, _) = questions(&producer).pop().unwrap();
     assert_eq!(world.ask(60_001, &producer, &moved.end(TRANSACTION_COMMIT, true), &[]).code, codes::SUCCESS);
     assert_eq!(world.bodies(60_001, "T"), ["immune"]);
+}
+
+#[test]
+fn a_half_message_that_is_immune_for_long_is_put_back_uncounted_and_keeps_its_producers_offset() {
+    let mut world = world("transactionCheckMax=1\n");
+    let half = world.prepare(1000, "CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}600\u{2}", "immune");
+    for round in 1..5 {
+        for _ in 0..12 {
+            let other = world.prepare(round * 30_000, "", "other");
+            world.end(round * 30_000, other, TRANSACTION_ROLLBACK);
+        }
+        world.round(round * 30_000);
+        assert!(world.broker.offsets.committed(TRANS_HALF_TOPIC, TRANSACTION_GROUP, 0).unwrap() >= round * 12);
+        world = world.kill_and_open();
+    }
+    assert_eq!(world.end(150_000, half, TRANSACTION_COMMIT).0, codes::SUCCESS);
+    assert_eq!(world.bodies(150_000, "T"), ["immune"]);
+    let producer = world.producer(700_000, 5);
+    world.round(700_000);
+    assert!(questions(&producer).is_empty());
+    assert!(world.broker.topics.get(TRANS_CHECK_MAX_TIME_TOPIC).is_none());
+}
+
+#[test]
+fn what_was_put_back_is_resolved_for_good_even_if_no_offset_was_saved() {
+    for asked in [false, true] {
+        let world = world("flushConsumerOffsetInterval=1000000000\n");
+        let half = world.prepare(1000, "CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}40\u{2}", "immune");
+        for n in 0..12 {
+            let other = world.prepare(1000 + n, "", "other");
+            world.end(1000 + n, other, TRANSACTION_ROLLBACK);
+        }
+        world.round(30_000);
+        let producer = world.producer(31_000, 5);
+        let answer = if asked {
+            world.round(60_000);
+            let (moved, _) = questions(&producer).pop().unwrap();
+            world.ask(60_000, &producer, &moved.end(TRANSACTION_COMMIT, true), &[])
+        } else {
+            world.ask(32_000, &producer, &half.end(TRANSACTION_COMMIT, false), &[])
+        };
+        assert_eq!(answer.code, codes::SUCCESS);
+        let world = world.kill_and_open();
+        assert_eq!(world.broker.offsets.committed(TRANS_HALF_TOPIC, TRANSACTION_GROUP, 0), None);
+        let producer = world.producer(90_000, 5);
+        world.round(90_000);
+        assert!(questions(&producer).is_empty());
+        assert_eq!(world.bodies(90_000, "T"), ["immune"]);
+    }
 }
 
 #[test]
