@@ -115,11 +115,9 @@ var (
 	// The queues that sends went to, by topic.
 	queues = map[string]map[primitive.MessageQueue]bool{}
 	// How many push consumers were started: each needs an instance of its own, as a stopped one can't start again.
-	started = 0
+	started      = 0
 	transactions rocketmq.TransactionProducer
 	listening    *listener
-	producers    = map[string]rocketmq.Producer{}
-	consumers    = map[string]*collector{}
 )
 
 func message(topic, tag, body string) *primitive.Message {

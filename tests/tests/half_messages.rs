@@ -359,7 +359,7 @@ fn resolve(port: u16) {
 fn what_java_left_open_is_resolved() {
     let directory = tempfile::tempdir().unwrap();
     let settings = format!("{SOON}storePathRootDir={}\n", directory.path().join("store").display());
-    let Some(java) = JavaServer::start(&settings) else { return };
+    let Some(mut java) = JavaServer::start(&settings) else { return };
     leave_open(java.broker_port);
     java.stop();
     let ours = Server::start(Setup { broker: format!("{settings}mappedFileSizeCommitLog=67108864\nbrokerName=broker-a\n") });
