@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -99,7 +99,7 @@ impl Workers {
                 _ = stopped.wait_for(|stop| *stop) => return,
             };
             match accepted {
-                Ok((stream, remote)) => self.hand_over(stream, remote, &service, &options),
+                Ok((stream, remote)) => self.hand_over(stream, remote, &service, &options).await,
                 Err(error) => {
                     // Out of file descriptors, mostly: connections wait in the backlog until there are some.
                     warn!("can't accept a connection: {error}");
@@ -109,15 +109,16 @@ impl Workers {
         }
     }
 
-    fn hand_over(&self, stream: TcpStream, remote: SocketAddr, service: &Arc<dyn Service>, options: &Options) {
+    /// Waits while the worker has no room, so that a burst of connections waits in the system's backlog.
+    async fn hand_over(&self, stream: TcpStream, remote: SocketAddr, service: &Arc<dyn Service>, options: &Options) {
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return warn!("can't serve {remote}: {error}"),
         };
         let handover = Handover { stream, remote, service: service.clone(), options: options.clone() };
         let worker = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
-        if self.queues[worker].try_send(handover).is_err() {
-            warn!("refused a connection from {remote}: {HANDOVER_QUEUE} others wait for worker {worker}");
+        if self.queues[worker].send(handover).await.is_err() {
+            debug!("refused a connection from {remote}: the workers stop");
         }
     }
 
@@ -310,29 +311,32 @@ impl Session {
         context: &mut Context<'_>,
         Scratch { input, frames, .. }: &mut Scratch,
     ) -> Poll<io::Result<bool>> {
-        let own = !self.partial.is_empty();
+        // The beginning of a small frame joins the shared buffer for the time of the read, so that a connection keeps no
+        // more than what it has sent. That of a large one stays where it is, since copying it for each read would add up.
+        let own = self.partial.len() >= READ_BYTES;
+        if !own {
+            input.extend_from_slice(&std::mem::take(&mut self.partial));
+        }
         let buffer = if own { &mut self.partial } else { &mut *input };
         // Room for the rest of a large frame grows with what has arrived of it, not with what was announced.
         let missing = frame::expected_length(buffer).unwrap_or(0).saturating_sub(buffer.len());
         buffer.reserve(missing.min(buffer.len()).max(READ_BYTES));
         // Polled anew each time: it keeps nothing between polls. A read that fills less than the buffer also tells
         // tokio that the socket is empty, which saves a second read for each request.
-        if ready!(pin!(self.stream.read_buf(buffer)).poll(context))? == 0 {
-            return Poll::Ready(Ok(false));
-        }
+        let open = pin!(self.stream.read_buf(buffer)).poll(context).map_ok(|count| count > 0);
         while let Some(frame) =
             frame::take(buffer, self.options.max_frame_length).map_err(|error| refuse(&self.connection, error))?
         {
             frames.push(frame);
         }
-        if !own && !input.is_empty() {
+        if own && !frames.is_empty() {
+            self.partial = BytesMut::from(&self.partial[..]);
+        }
+        if !input.is_empty() {
             self.partial = BytesMut::from(&input[..]);
             input.clear();
         }
-        if own && self.partial.is_empty() {
-            self.partial = BytesMut::new();
-        }
-        Poll::Ready(Ok(true))
+        open
     }
 
     /// Has the core handle the frames, and writes what can be written at once.
