@@ -11,7 +11,7 @@ use protocol::record::{self, Record};
 use protocol::{names, properties};
 use serde::{Deserialize, Serialize};
 use store::queue::Entry;
-use store::{Batch, Store};
+use store::{Batch, Store, queue_ext};
 
 use crate::meta::table;
 
@@ -95,9 +95,15 @@ impl Schedule {
         let from = self.state.lock().0.offset_table.get(&(level as i32)).copied().unwrap_or(0).max(queue.min_offset());
         let mut entries = [Entry::default(); BATCH];
         let count = queue.read(from, &mut entries)?;
+        let delay = self.levels[level - 1];
+        // Where Java's extended queue has lost the time, the level counts from when the message was stored.
+        let time = |(nth, entry): (usize, &Entry)| match queue_ext::is_address(entry.tags_code) {
+            true => store.store_timestamp(&queue, from + nth as i64).map_or(0, |stored| stored + delay),
+            false => entry.tags_code,
+        };
         // A clock that went back must not keep messages longer than their level says.
-        let latest = now + self.levels[level - 1];
-        let due = entries[..count].iter().take_while(|e| e.tags_code <= now || e.tags_code > latest).count();
+        let is_due = |time: &i64| *time <= now || *time > now + delay;
+        let due = entries[..count].iter().enumerate().map(time).take_while(is_due).count();
         for entry in &entries[..due] {
             let Some(slice) = store.record(entry.offset as u64) else { continue };
             match record::decode(slice.bytes()) {

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod index;
 pub mod log;
 pub mod queue;
+pub mod queue_ext;
 mod read;
 mod recovery;
 mod segment;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskFile};
+use crate::queue_ext::QueueExt;
 use crate::segment::file_name;
 
 /// Bytes of an entry on disk.
@@ -65,6 +66,8 @@ pub struct Queue {
     disk: Disk,
     directory: PathBuf,
     file_length: u64,
+    /// Where Java left the tags codes, with `enableConsumeQueueExt`.
+    ext: Option<QueueExt>,
     /// The offset that the next message gets; moves when a message is appended, before it is visible.
     /// Only the holder of the log's tail changes it.
     next: AtomicI64,
@@ -132,12 +135,14 @@ impl Queue {
             dirty: Vec::new(),
             new_names: false,
         };
+        let ext = QueueExt::open(&directory)?;
         let queue = Self {
             topic,
             id,
             disk,
             directory,
             file_length,
+            ext,
             next: AtomicI64::new(0),
             watched: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
@@ -424,7 +429,12 @@ impl Queue {
         }
         let limit = if offset < state.written { state.written - offset } else { max - offset };
         let count = entries.len().min(limit as usize);
-        self.read_from(&mut state, offset, &mut entries[..count])
+        let count = self.read_from(&mut state, offset, &mut entries[..count])?;
+        drop(state);
+        if let Some(ext) = &self.ext {
+            ext.resolve(&mut entries[..count])?;
+        }
+        Ok(count)
     }
 
     /// Keeps the entries of records before `end`, which are known to be on disk, and drops everything behind them:

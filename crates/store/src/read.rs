@@ -8,6 +8,7 @@ use protocol::record;
 use crate::Store;
 use crate::log::Slice;
 use crate::queue::{Entry, Queue};
+use crate::queue_ext;
 
 /// How many entries of a queue are looked at in one go.
 const ENTRIES: usize = 64;
@@ -141,7 +142,8 @@ impl Store {
                 }
                 result.next += 1;
                 result.behind = behind;
-                if !matches(entry.tags_code) {
+                // Where the tags are not known the client looks at them, as it does anyway.
+                if !queue_ext::is_address(entry.tags_code) && !matches(entry.tags_code) {
                     continue;
                 }
                 match self.log.read(entry.offset as u64, entry.size as usize) {
