@@ -81,20 +81,39 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
 }
 
+/// Whether Java and what downloads and compiles for it are here.
+fn has_java() -> bool {
+    let missing = ["java", "javac", "mvn"].iter().find(|program| !has(program));
+    missing.inspect(|missing| skip(&format!("no {missing}"))).is_none()
+}
+
 /// A Java client of one version; `None` where there is no Java.
 pub fn java_client(version: &str) -> Option<Client> {
-    if let Some(missing) = ["java", "javac", "mvn"].iter().find(|program| !has(program)) {
-        skip(&format!("no {missing}"));
+    if !has_java() {
         return None;
     }
     let jars = directory("java").join(format!("client-{version}"));
-    let classes = directory("java").join(format!("driver-{version}"));
     once(&directory("java").join(format!("{version}.jars")), || download_jars(version, &jars));
-    let source_hash: u64 = SOURCES
+    Some(driver(version, &jars, version, &sources_of(version)))
+}
+
+/// A Java client of one version that also fills and reads whole stores (`tests/java/Exchange.java`), as it has Java's
+/// tools beside it; `None` where there is no Java.
+pub fn java_exchange_client(version: &str) -> Option<Client> {
+    let jars = java_server_jars(version)?;
+    let mut sources = sources_of(version);
+    sources.push(("Exchange.java", include_str!("../java/Exchange.java")));
+    Some(driver(version, &jars, &format!("exchange-{version}"), &sources))
+}
+
+/// Starts the driver with the parts of it that are given.
+fn driver(version: &str, jars: &Path, name: &str, sources: &[(&str, &str)]) -> Client {
+    let classes = directory("java").join(format!("driver-{name}"));
+    let source_hash: u64 = sources
         .iter()
         .map(|(_, text)| text.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b)))
         .fold(1, u64::wrapping_mul);
-    once(&directory("java").join(format!("{version}-{source_hash:x}.classes")), || compile(version, &jars, &classes));
+    once(&directory("java").join(format!("{name}-{source_hash:x}.classes")), || compile(version, jars, &classes, sources));
     let path = format!("{}/*:{}", jars.display(), classes.display());
     let mut command = Command::new("java");
     command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
@@ -103,7 +122,7 @@ pub fn java_client(version: &str) -> Option<Client> {
         command.arg("--add-opens").arg(format!("java.base/{package}=ALL-UNNAMED"));
     }
     command.args(["-Drocketmq.client.logUseSlf4j=true", "-cp", &path, "driver.Driver"]);
-    Some(Client::spawn(format!("java-{version}"), &mut command))
+    Client::spawn(format!("java-{name}"), &mut command)
 }
 
 fn download_jars(version: &str, jars: &Path) {
@@ -137,11 +156,15 @@ fn has_part(version: &str, part: &str) -> bool {
     }
 }
 
-fn compile(version: &str, jars: &Path, classes: &Path) {
+fn sources_of(version: &str) -> Vec<(&'static str, &'static str)> {
+    SOURCES.into_iter().filter(|(name, _)| has_part(version, name)).collect()
+}
+
+fn compile(version: &str, jars: &Path, classes: &Path, sources: &[(&str, &str)]) {
     fs::create_dir_all(classes).unwrap();
     let mut javac = Command::new("javac");
     javac.args(["-nowarn", "-cp"]).arg(format!("{}/*", jars.display())).arg("-d").arg(classes);
-    for (name, text) in SOURCES.iter().filter(|(name, _)| has_part(version, name)) {
+    for (name, text) in sources {
         let text = if version.starts_with('3') {
             text.replace("org.apache.rocketmq", "com.alibaba.rocketmq")
         } else {
@@ -178,21 +201,18 @@ pub fn go_client(version: &str) -> Option<Client> {
     Some(Client::spawn(format!("go-{version}"), &mut command))
 }
 
-/// The jars of Java's name server, broker and tools 5.4.0; `None` where there is no Java.
-pub(crate) fn java_server_jars() -> Option<PathBuf> {
-    if let Some(missing) = ["java", "javac", "mvn"].iter().find(|program| !has(program)) {
-        skip(&format!("no {missing}"));
+/// The jars of Java's name server, broker and tools of one version; `None` where there is no Java.
+pub(crate) fn java_server_jars(version: &str) -> Option<PathBuf> {
+    if !has_java() {
         return None;
     }
-    let jars = directory("java").join("server-5.4.0");
-    once(&directory("java").join("server-5.4.0.jars"), || {
+    let jars = directory("java").join(format!("server-{version}"));
+    once(&directory("java").join(format!("server-{version}.jars")), || {
         let mut maven = Command::new("mvn");
         maven.args(["-q", "-B", "-f"]).arg(root().join("tests/java/server.xml"));
-        maven.args(["-Dserver.version=5.4.0", "dependency:copy-dependencies"]);
-        maven.arg(format!(
-            "-DoutputDirectory={}",
-            fs::canonicalize(target()).unwrap().join("clients/java/server-5.4.0").display()
-        ));
+        maven.args([format!("-Dserver.version={version}"), "dependency:copy-dependencies".into()]);
+        let target = fs::canonicalize(target()).unwrap();
+        maven.arg(format!("-DoutputDirectory={}/clients/java/server-{version}", target.display()));
         run(&mut maven);
     });
     Some(jars)
@@ -201,7 +221,7 @@ pub(crate) fn java_server_jars() -> Option<PathBuf> {
 /// Java's own mqadmin 5.4.0 in one virtual machine; `None` where there is no Java. A call's words are a command line,
 /// its one answer what the command printed, with `\n` for line feeds.
 pub fn java_mqadmin() -> Option<Client> {
-    let jars = java_server_jars()?;
+    let jars = java_server_jars("5.4.0")?;
     let classes = directory("java").join("mqadmin");
     let source = include_str!("../java/Mqadmin.java");
     let hash = source.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));

@@ -1,9 +1,11 @@
 //! Real processes and real clients: what the tests in `tests/` are written with.
 
 mod clients;
+mod exchange;
 mod server;
 
-pub use clients::{Client, go_client, java_client, java_mqadmin};
+pub use clients::{Client, go_client, java_client, java_exchange_client, java_mqadmin};
+pub use exchange::{Exchange, Whose};
 pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
 
 use std::path::{Path, PathBuf};

@@ -4,11 +4,15 @@ use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{target, wait_for};
+use crate::{root, target, wait_for};
+
+/// Linux gives ports from 32768 on.
+const LASTING_PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// How a system is started.
 #[derive(Clone, Debug, Default)]
@@ -145,6 +149,34 @@ pub fn free_broker_port() -> u16 {
     })
 }
 
+/// A broker's port that stays free while no broker runs on it: with its neighbours (see [`free_broker_port`]) it is
+/// below the ports that systems give to connections.
+pub(crate) fn lasting_broker_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = LASTING_PORTS.start + 2 + (std::process::id() % 1000) as u16 * 16;
+    wait_for("free ports", || {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 64 * 4;
+        let all = [port - 2, port, port + 1];
+        (all.iter().all(|p| LASTING_PORTS.contains(p) && TcpListener::bind(("0.0.0.0", *p)).is_ok())).then_some(port)
+    })
+}
+
+/// A class of Java's server, below a home directory of its own, with a small heap.
+pub(crate) fn java(jars: &Path, home: &Path, class: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    // What 4.9 takes for granted when it unmaps files.
+    for package in ["java.nio", "sun.nio.ch", "jdk.internal.ref"] {
+        command.arg("--add-opens").arg(format!("java.base/{package}=ALL-UNNAMED"));
+    }
+    command.arg("-Dlog.level=ERROR");
+    command.arg(format!("-Drmq.logback.configurationFile={}", root().join("tests/java/logback.xml").display()));
+    command.arg(format!("-Duser.home={}", home.display()));
+    command.arg(format!("-Drocketmq.home.dir={}", home.display()));
+    command.arg("-cp").arg(format!("{}/*", jars.display())).arg(class);
+    command
+}
+
 /// Java's name server and broker 5.4.0, for reference. Stopped when dropped.
 pub struct JavaServer {
     directory: TempDir,
@@ -161,7 +193,7 @@ impl JavaServer {
 
     /// [`JavaServer::start`], on given ports.
     pub fn start_at(namesrv_port: u16, broker_port: u16, broker: &str) -> Option<Self> {
-        let jars = crate::clients::java_server_jars()?;
+        let jars = crate::clients::java_server_jars("5.4.0")?;
         let directory = tempfile::tempdir().unwrap();
         let mut server = Self { directory, namesrv_port, broker_port, children: Vec::new() };
         server.spawn(&jars, "namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", &format!("listenPort={namesrv_port}\n"));
@@ -181,13 +213,7 @@ impl JavaServer {
         let config = home.join(format!("{name}.conf"));
         fs::write(&config, settings).unwrap();
         let out = File::create(home.join(format!("{name}.log"))).unwrap();
-        let child = Command::new("java")
-            .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .arg(format!("-Duser.home={}", home.display()))
-            .arg(format!("-Drocketmq.home.dir={}", home.display()))
-            .arg("-cp")
-            .arg(format!("{}/*", jars.display()))
-            .arg(class)
+        let child = java(jars, home, class)
             .arg("-c")
             .arg(&config)
             .stdin(Stdio::null())
