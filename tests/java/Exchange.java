@@ -41,6 +41,7 @@ public final class Exchange implements Driver.Extra {
             case "committed": return committed(rest);
             case "dump": return dump(rest);
             case "tagged": return tagged(rest);
+            case "keyed": return keyed(rest);
             default: throw new IllegalArgumentException(words[1]);
         }
     }
@@ -192,6 +193,15 @@ public final class Exchange implements Driver.Extra {
             for (MessageExt message : read(queue, words[2], consumer.minOffset(queue), consumer.maxOffset(queue))) {
                 out.add(id + " " + message.getQueueOffset());
             }
+        }
+        return String.join("\t", out);
+    }
+
+    /** Topic, key: where the messages with it are. */
+    private static String keyed(String[] words) throws Exception {
+        List<String> out = new ArrayList<String>();
+        for (MessageExt message : consumer.queryMessage(words[0], words[1], 32, 0, Long.MAX_VALUE).getMessageList()) {
+            out.add(message.getQueueId() + " " + message.getQueueOffset());
         }
         return String.join("\t", out);
     }
