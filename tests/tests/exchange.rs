@@ -267,7 +267,7 @@ impl Journey {
         self.client.call(&["stopPush", "retriers"]);
         self.client.call(&["push", &server, "retriers", "Retried", "*", "1"]);
         self.client.call(&["send", &server, "Retried", "TagA", "again"]);
-        assert_eq!(self.client.bodies(&["poll", "retriers", "1"]), ["again"]);
+        assert_eq!(self.client.bodies(&["poll", "retriers", "1"]), ["again@1"]);
         self.client.call(&["stopPush", "retriers"]);
     }
 
