@@ -223,6 +223,23 @@ pub fn decode_checked(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
     Ok(record)
 }
 
+/// Whether `bytes` are one whole record that stands at `offset` of the log, with a body as it was written. It looks at
+/// no more than that needs: it is asked for each message that is read.
+pub fn is_intact(bytes: &[u8], offset: i64) -> bool {
+    let int = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk()).map(|b| u32::from_be_bytes(*b));
+    let long = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk()).map(|b| i64::from_be_bytes(*b));
+    let (Some(total), Some(magic), Some(sum), Some(flags)) = (int(0), int(4), int(8), int(SYS_FLAG_AT)) else {
+        return false;
+    };
+    let host = |bit: i32| if flags as i32 & bit != 0 { 20 } else { 8 };
+    let length_at = BORN_HOST_AT + host(sys_flag::message::BORN_HOST_V6) + 8 + host(sys_flag::message::STORE_HOST_V6) + 4 + 8;
+    let body = int(length_at).and_then(|length| bytes.get(length_at + 4..)?.get(..length as usize));
+    total as usize == bytes.len()
+        && (magic == MAGIC_V1 || magic == MAGIC_V2)
+        && long(PHYSICAL_OFFSET_AT) == Some(offset)
+        && body.is_some_and(|body| crc(body) == sum)
+}
+
 /// The records of an answer to a pull, one behind the other. Ends after the first error.
 pub fn decode_all(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, RecordError>> {
     std::iter::from_fn(move || {
@@ -311,6 +328,7 @@ mod tests {
             assert_eq!(bytes.len(), original.encoded_length());
             place(&mut bytes, 5, 1 << 40, 99);
             let read = decode_checked(&bytes).unwrap();
+            assert!(is_intact(&bytes, 1 << 40) && !is_intact(&bytes, 1) && !is_intact(&bytes[..bytes.len() - 1], 1 << 40));
             let flags = if v6 { 0x30 } else { 0 };
             assert_eq!(
                 read,
@@ -330,6 +348,7 @@ mod tests {
         let mut flipped = bytes.clone();
         flipped[88] ^= 1;
         assert!(matches!(decode_checked(&flipped), Err(RecordError::Crc { .. })));
+        assert!(is_intact(&bytes, 0) && !is_intact(&flipped, 0));
         bytes[4] = 0;
         assert!(matches!(decode(&bytes), Err(RecordError::Magic(_))));
     }

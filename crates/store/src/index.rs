@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
@@ -414,23 +414,13 @@ impl Index {
                 // Those behind it go as well: the index has to follow the log without a hole.
                 Err(error) => {
                     tracing::warn!("index file {} and newer ones are made again from the log: {error}", path.display());
-                    Self::remove_from(&disk, &directory, name)?;
+                    remove_from(&disk, &directory, name)?;
                     break;
                 }
             }
         }
         let source = Mutex::new(Source { pending: Vec::new(), from_log: None });
         Ok(Self { disk, directory, shape, files: Mutex::new(files), source, failed: AtomicBool::new(false) })
-    }
-
-    fn remove_from(disk: &Disk, directory: &std::path::Path, first: u64) -> io::Result<()> {
-        for entry in std::fs::read_dir(directory)? {
-            let entry = entry?;
-            if entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()).is_some_and(|name| name >= first) {
-                disk.remove(&entry.path())?;
-            }
-        }
-        Ok(())
     }
 
     /// The newest key.
@@ -617,6 +607,21 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Removes all files of an index.
+pub fn remove_files(disk: &Disk, directory: &Path) -> io::Result<()> {
+    if directory.is_dir() { remove_from(disk, directory, 0) } else { Ok(()) }
+}
+
+fn remove_from(disk: &Disk, directory: &Path, first: u64) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()).is_some_and(|name| name >= first) {
+            disk.remove(&entry.path())?;
+        }
+    }
+    disk.sync_directory(directory)
 }
 
 /// How many keys of the newest message have been entered.

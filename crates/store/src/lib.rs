@@ -50,6 +50,9 @@ use crate::segment::Segment;
 /// less.
 const PREPARE_AHEAD: u64 = 32 * 1024 * 1024;
 
+/// Bytes of log that a query may have the key index read, where that has not caught up.
+const CATCH_UP: u64 = 16 * 1024 * 1024;
+
 /// Queue files with unconfirmed writes up to which each is confirmed by itself at a checkpoint; where there are more,
 /// the whole file system is, in one call.
 const SYNC_EACH: usize = 64;
@@ -614,6 +617,8 @@ impl Store {
     pub fn query(&self, topic: &str, key: &str, most: usize, begin: i64, end: i64) -> io::Result<Vec<Slice>> {
         let mut found: Vec<Slice> = Vec::new();
         let Some(index) = &self.index else { return Ok(found) };
+        // An index that is still catching up has what a short reading of the log can give it.
+        self.index(CATCH_UP)?;
         index.query(topic, key, begin, end, |offset| {
             if let Some(slice) = self.record(offset)
                 && record::decode(slice.bytes()).is_ok_and(|record| record.topic == topic && has_key(record.properties, key))

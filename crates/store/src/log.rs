@@ -131,6 +131,18 @@ impl Log {
         (end <= segment.bytes().ok()?.len()).then_some(Slice { segment, start, length })
     }
 
+    /// [`Log::read`] for many reads that are near each other: the segment of the last one is looked at first.
+    pub fn read_near(&self, last: &mut Option<Arc<Segment>>, offset: u64, length: usize) -> Option<Slice> {
+        let here = |segment: &Arc<Segment>| offset >= segment.base && offset < segment.base + segment.length;
+        if !last.as_ref().is_some_and(here) {
+            *last = self.segment(offset);
+        }
+        let segment = last.as_ref()?;
+        let start = (offset - segment.base) as usize;
+        let end = start.checked_add(length)?;
+        (end <= segment.bytes().ok()?.len()).then(|| Slice { segment: segment.clone(), start, length })
+    }
+
     /// The whole record at `offset`, below `visible`.
     pub fn record(&self, offset: u64, visible: u64) -> Option<Slice> {
         let head = self.read(offset, BLANK_LENGTH)?;

@@ -241,7 +241,11 @@ impl Store {
     fn open_index(&mut self, own: Option<Checkpoint>, unclean: bool, start: u64) -> io::Result<()> {
         let Some(shape) = self.options.index else { return Ok(()) };
         let directory = self.options.root.join("index");
-        let index = Index::open(self.options.disk.clone(), directory, shape, unclean || own.is_none())?;
+        if own.is_none() {
+            // Java's may have holes: after a kill it drops the newest files, and derives only the log's end again.
+            index::remove_files(&self.options.disk, &directory)?;
+        }
+        let index = Index::open(self.options.disk.clone(), directory, shape, unclean)?;
         let last = index.last().offset;
         match own.filter(|checkpoint| last >= checkpoint.indexed) {
             Some(checkpoint) if checkpoint.index_from >= start => {}
