@@ -18,9 +18,9 @@ const COMMIT: &str = "8";
 const ROLLBACK: &str = "12";
 const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
-/// Questions come soon, and Java writes its op messages soon.
+/// Questions come soon; not before Java has written its op messages, without which it asks about what is resolved.
 const SOON: &str =
-    "transactionTimeOut=200\ntransactionCheckInterval=300\ntransactionCheckMax=1000\ntransactionOpBatchInterval=50\n";
+    "transactionTimeOut=3000\ntransactionCheckInterval=300\ntransactionCheckMax=1000\ntransactionOpBatchInterval=50\n";
 /// Nobody is asked within a test.
 const NEVER: &str = "transactionTimeOut=600000\ntransactionOpBatchInterval=50\n";
 
