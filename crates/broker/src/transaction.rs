@@ -31,8 +31,6 @@ use crate::{Broker, BrokerConfig};
 pub const QUEUE: i32 = 0;
 /// The tag of an op message: its half messages are done with.
 const RESOLVED_TAG: &str = "d";
-/// How long a half message is kept, in ms: `fileReservedTime` as Java has it where nobody set it.
-const LIFETIME_MS: i64 = 72 * 3_600_000;
 /// What a half message may grow by when it is put back: its properties, and the discard topic's longer name.
 pub const RESERVE: usize = 128;
 /// Half messages looked at in one go of a round, put back in one go, and the bytes of those.
@@ -628,8 +626,9 @@ impl Broker {
 /// What to do with a half message that lies `behind` the queue's end by so many.
 fn decide(half: &Half<'_>, config: &BrokerConfig, behind: i64, now: i64) -> Step {
     let age = now - half.record.born_timestamp;
-    if age > LIFETIME_MS {
-        return Step::Discard("it is older than 72 hours");
+    // What is older may be deleted with its file at any time (Java: the same).
+    if age > i64::from(config.file_reserved_time) * 3_600_000 {
+        return Step::Discard("it is older than fileReservedTime");
     }
     if half.record.properties.len() + RESERVE > properties::MAX_LENGTH {
         return Step::Discard("its properties are too long to count its checks in them");

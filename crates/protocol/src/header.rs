@@ -165,28 +165,38 @@ impl Outgoing<'_> {
     }
 
     fn write_json<'h>(&self, typed: &impl Typed<'h>, out: &mut BytesMut) {
-        let mut json = JsonWriter(out);
-        json.raw(format_args!("{{\"code\":{},", self.code));
+        // Plain pieces are copied: formatting them would be a good part of what an answer costs.
+        out.put_slice(b"{\"code\":");
+        put_number(self.code, out);
+        out.put_slice(b",");
         let mut first = true;
         let mut put = |name: &str, value: &dyn std::fmt::Display| {
-            json.raw(format_args!("{}\"{name}\":\"", if std::mem::take(&mut first) { "\"extFields\":{" } else { "," }));
-            let _ = write!(JsonString(json.0), "{value}");
-            json.raw(format_args!("\""));
+            out.put_slice(if std::mem::take(&mut first) { b"\"extFields\":{\"" } else { b",\"" });
+            out.put_slice(name.as_bytes());
+            out.put_slice(b"\":\"");
+            let _ = write!(JsonString(out), "{value}");
+            out.put_slice(b"\"");
         };
         typed.write(&mut put);
         for (name, value) in self.extra {
             put(name, value);
         }
         if !first {
-            json.raw(format_args!("}},"));
+            out.put_slice(b"},");
         }
-        json.raw(format_args!("\"flag\":{},\"language\":\"JAVA\",\"opaque\":{},", self.flag, self.opaque));
+        out.put_slice(b"\"flag\":");
+        put_number(self.flag, out);
+        out.put_slice(b",\"language\":\"JAVA\",\"opaque\":");
+        put_number(self.opaque, out);
+        out.put_slice(b",");
         if let Some(remark) = self.remark {
-            json.raw(format_args!("\"remark\":\""));
-            let _ = write!(JsonString(json.0), "{remark}");
-            json.raw(format_args!("\","));
+            out.put_slice(b"\"remark\":\"");
+            let _ = JsonString(out).write_str(remark);
+            out.put_slice(b"\",");
         }
-        json.raw(format_args!("\"serializeTypeCurrentRPC\":\"JSON\",\"version\":{}}}", version::CURRENT));
+        out.put_slice(b"\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
+        put_number(version::CURRENT, out);
+        out.put_slice(b"}");
     }
 
     fn write_rocketmq<'h>(&self, typed: &impl Typed<'h>, out: &mut BytesMut) {
@@ -219,13 +229,9 @@ impl Outgoing<'_> {
     }
 }
 
-struct JsonWriter<'a>(&'a mut BytesMut);
-
-impl JsonWriter<'_> {
-    fn raw(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing into a buffer that grows can't fail.
-        let _ = self.0.write_fmt(text);
-    }
+fn put_number(number: i32, out: &mut BytesMut) {
+    // Writing into a buffer that grows can't fail.
+    let _ = write!(out, "{number}");
 }
 
 /// Writes text into a JSON string, escaped.

@@ -88,6 +88,8 @@ struct State {
     files: Vec<i64>,
     /// The file that is written to, between two checkpoints: an idle queue holds none open.
     open: Option<(i64, DiskFile)>,
+    /// The older file that was read last, until the next checkpoint.
+    read: Option<(i64, DiskFile)>,
     /// Bases of files with writes that no sync has followed.
     dirty: Vec<i64>,
     /// There are files whose names no sync has followed.
@@ -132,6 +134,7 @@ impl Queue {
             tail: Vec::new(),
             files,
             open: None,
+            read: None,
             dirty: Vec::new(),
             new_names: false,
         };
@@ -218,7 +221,7 @@ impl Queue {
     pub(crate) fn delete(&self) {
         self.deleted.store(true, Ordering::Relaxed);
         let mut state = self.state.lock();
-        (state.files, state.tail, state.dirty, state.open) = Default::default();
+        (state.files, state.tail, state.dirty, state.open, state.read) = Default::default();
         (state.min, state.written, state.new_names) = (0, 0, false);
         self.next.store(0, Ordering::Release);
     }
@@ -304,7 +307,9 @@ impl Queue {
 
     /// Writes what is only in memory to the files.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.write_tail(&mut self.state.lock())
+        let mut state = self.state.lock();
+        state.read = None;
+        self.write_tail(&mut state)
     }
 
     fn write_tail(&self, state: &mut State) -> io::Result<()> {
@@ -412,7 +417,14 @@ impl Queue {
         let position = (offset - base) as u64 * ENTRY_LENGTH;
         match &state.open {
             Some((open, file)) if *open == base => file.read(position, part)?,
-            _ => self.disk.open(&self.path(base))?.read(position, part)?,
+            _ => {
+                if state.read.as_ref().is_none_or(|(read, _)| *read != base) {
+                    state.read = Some((base, self.disk.open(&self.path(base))?));
+                }
+                if let Some((_, file)) = &state.read {
+                    file.read(position, part)?;
+                }
+            }
         }
         for (entry, bytes) in entries.iter_mut().zip(part.as_chunks().0) {
             *entry = Entry::decode(bytes);
@@ -488,6 +500,7 @@ impl Queue {
 
     fn cut(&self, state: &mut State, keep: i64) -> io::Result<()> {
         let base = keep - keep % self.per_file();
+        state.read = None;
         for file in state.files.iter().filter(|file| **file > base) {
             self.disk.remove(&self.path(*file))?;
         }
@@ -530,6 +543,7 @@ impl Queue {
         if state.open.as_ref().is_some_and(|(open, _)| gone.contains(open)) {
             state.open = None;
         }
+        state.read = None;
         for file in gone {
             self.disk.remove(&self.path(file))?;
             self.disk.sync_directory(&self.directory)?;
