@@ -248,7 +248,7 @@ impl Sends {
     }
 
     /// Brings a message's properties into `self.properties`, as they are stored: without malformed pieces, with the
-    /// cluster's name and a unique key.
+    /// cluster's name, a unique key, and what consumers need to write message traces.
     fn rewrite_properties(&mut self, broker: &Broker, text: &str) -> Result<Known, Refusal> {
         let out = &mut self.properties;
         out.clear();
@@ -259,7 +259,7 @@ impl Sends {
                 properties::TAGS => known.tags_code = i64::from(stdx::java::hash_code(value)),
                 properties::DELAY => known.delay_level = value.parse().unwrap_or(0),
                 properties::WAIT => known.wait = value != "false",
-                properties::CLUSTER | "POP_CK" => continue,
+                properties::CLUSTER | properties::MESSAGE_REGION | properties::TRACE_ON | "POP_CK" => continue,
                 properties::TRANSACTION_PREPARED if value.eq_ignore_ascii_case("true") => {
                     known.prepared = true;
                 }
@@ -275,7 +275,11 @@ impl Sends {
             properties::push(out, properties::UNIQUE_KEY, &key);
             known.unique_key = Some(key);
         }
-        properties::push(out, properties::CLUSTER, &broker.config().broker_cluster_name);
+        let config = broker.config();
+        properties::push(out, properties::CLUSTER, &config.broker_cluster_name);
+        for (name, value) in extra_fields(&config) {
+            properties::push(out, name, value);
+        }
         if out.len() > properties::MAX_LENGTH {
             return Err(illegal(broker));
         }
