@@ -127,6 +127,9 @@ impl Store {
                 }
                 break;
             }
+            // No more than will be given: an entry that does not match is not worth a fetch.
+            let wanted = entries[..count].iter().filter(|entry| matches(entry.tags_code));
+            self.log.fetch(&mut segment, wanted.map(|entry| (entry.offset as u64, entry.size as usize)));
             for entry in &entries[..count] {
                 if (result.next - offset) as usize >= limits.scanned.max(limits.messages) {
                     break 'reads;
