@@ -24,6 +24,11 @@ impl Watermarks {
         Self { policy, written: end, persisted: end }
     }
 
+    /// A log of `written` bytes, of which only the first `persisted` are known to be on disk.
+    pub fn recovered(policy: Policy, written: u64, persisted: u64) -> Self {
+        Self { policy, written, persisted: persisted.min(written) }
+    }
+
     pub fn written(&self) -> u64 {
         self.written
     }

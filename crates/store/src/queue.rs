@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -20,6 +20,9 @@ pub const ENTRY_LENGTH: u64 = 20;
 
 /// Entries that are kept in memory before they are written together; with ten thousand queues this is 30 MB.
 const WRITE_BATCH: usize = 128;
+
+/// Queue files that are kept open; those of further queues are opened for each use.
+const MAX_OPEN_FILES: usize = 512;
 
 /// Entries that are read from a file in one go.
 pub const READ_BATCH: usize = 64;
@@ -76,6 +79,35 @@ pub struct Queue {
     state: Mutex<State>,
 }
 
+/// A file that is kept open between uses, and counted.
+#[derive(Debug)]
+struct KeptOpen(DiskFile);
+
+/// Queue files that are open, of all queues.
+static OPEN_FILES: AtomicUsize = AtomicUsize::new(0);
+
+impl KeptOpen {
+    fn new(file: DiskFile) -> Self {
+        OPEN_FILES.fetch_add(1, Ordering::Relaxed);
+        Self(file)
+    }
+}
+
+impl Drop for KeptOpen {
+    fn drop(&mut self) {
+        OPEN_FILES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    /// Closes what was kept open, where too many are.
+    fn bound_open_files(&mut self) {
+        if OPEN_FILES.load(Ordering::Relaxed) > MAX_OPEN_FILES {
+            (self.open, self.read) = (None, None);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     /// The first offset whose message the log still has.
@@ -87,9 +119,9 @@ struct State {
     /// Bases of the files in entries, oldest first.
     files: Vec<i64>,
     /// The file that is written to, between two checkpoints: an idle queue holds none open.
-    open: Option<(i64, DiskFile)>,
+    open: Option<(i64, KeptOpen)>,
     /// The older file that was read last, until the next checkpoint.
-    read: Option<(i64, DiskFile)>,
+    read: Option<(i64, KeptOpen)>,
     /// Bases of files with writes that no sync has followed.
     dirty: Vec<i64>,
     /// There are files whose names no sync has followed.
@@ -333,6 +365,7 @@ impl Queue {
             state.written += now.len() as i64;
             rest = later;
         }
+        state.bound_open_files();
         // The buffer's room is kept where the queue is busy.
         if state.tail.capacity() == 0 && tail.capacity() <= WRITE_BATCH * 2 {
             state.tail = tail;
@@ -389,9 +422,9 @@ impl Queue {
             } else {
                 self.disk.open(&self.path(base))?
             };
-            state.open = Some((base, file));
+            state.open = Some((base, KeptOpen::new(file)));
         }
-        state.open.as_ref().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
+        state.open.as_ref().map(|(_, file)| &file.0).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn read_entry(&self, state: &mut State, offset: i64) -> io::Result<Entry> {
@@ -416,14 +449,15 @@ impl Queue {
         let part = &mut bytes[..count * ENTRY_LENGTH as usize];
         let position = (offset - base) as u64 * ENTRY_LENGTH;
         match &state.open {
-            Some((open, file)) if *open == base => file.read(position, part)?,
+            Some((open, file)) if *open == base => file.0.read(position, part)?,
             _ => {
                 if state.read.as_ref().is_none_or(|(read, _)| *read != base) {
-                    state.read = Some((base, self.disk.open(&self.path(base))?));
+                    state.read = Some((base, KeptOpen::new(self.disk.open(&self.path(base))?)));
                 }
                 if let Some((_, file)) = &state.read {
-                    file.read(position, part)?;
+                    file.0.read(position, part)?;
                 }
+                state.bound_open_files();
             }
         }
         for (entry, bytes) in entries.iter_mut().zip(part.as_chunks().0) {
@@ -515,8 +549,11 @@ impl Queue {
                 let end = part.end.min(self.file_length);
                 file.write(part.start, &vec![0; (end - part.start) as usize])?;
                 position = part.end;
+                // Synced with the next checkpoint: until then, a start cuts back to the last one in any case.
+                if !state.dirty.contains(&base) {
+                    state.dirty.push(base);
+                }
             }
-            file.sync()?;
         }
         state.written = keep;
         state.min = self.first_message(state, keep)?;

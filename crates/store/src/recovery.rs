@@ -21,7 +21,7 @@ use crate::disk::Disk;
 use crate::index::{self, Index, Key};
 use crate::log::{Found, Log, look};
 use crate::queue::{Entry, Queue};
-use crate::{OpenError, Options, Store, Tail};
+use crate::{OpenError, Options, Policy, Store, Tail};
 
 /// Exists while a broker runs: found at a start, it tells that the last one did not stop in good order.
 pub const ABORT_FILE: &str = "abort";
@@ -289,16 +289,21 @@ impl Store {
             entries += queue.max_offset() as u64;
             queue.set_next_offset(queue.max_offset());
         }
-        // The pages that a killed broker wrote may still be on their way to the disk.
-        for segment in self.log.all().iter().filter(|s| s.base + s.length > scan.start) {
-            segment.sync()?;
+        // The pages that a killed broker wrote may still be on their way to the disk. With ASYNC_FLUSH nobody waits for
+        // them: the next flush takes them along.
+        let mut persisted = scan.start;
+        if self.options.policy == Policy::Persisted {
+            for segment in self.log.all().iter().filter(|s| s.base + s.length > scan.start) {
+                segment.sync()?;
+            }
+            persisted = end;
         }
         let mut recovered = self.recovered.lock();
         (recovered.scanned_from, recovered.end, recovered.messages) = (scan.start, end, scan.messages);
         recovered.cut = cut.map(|why| format!("the commit log ends at {end}: {why}"));
         self.visible.store(end, Ordering::Release);
         let mut tail = self.tail.lock();
-        tail.marks = Watermarks::new(self.options.policy, end);
+        tail.marks = Watermarks::recovered(self.options.policy, end, persisted);
         tail.entries = entries;
         tail.timestamp = scan.timestamp;
         Ok(())
