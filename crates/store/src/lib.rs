@@ -613,7 +613,7 @@ impl Store {
     }
 
     /// Messages of a topic with a key, stored from `begin` to `end`: the newest `most`, oldest first. A key that only
-    /// has the same hash is not given.
+    /// has the same hash is not given, and neither is a damaged message.
     pub fn query(&self, topic: &str, key: &str, most: usize, begin: i64, end: i64) -> io::Result<Vec<Slice>> {
         let mut found: Vec<Slice> = Vec::new();
         let Some(index) = &self.index else { return Ok(found) };
@@ -621,7 +621,7 @@ impl Store {
         self.index(CATCH_UP)?;
         index.query(topic, key, begin, end, |offset| {
             if let Some(slice) = self.record(offset)
-                && record::decode(slice.bytes()).is_ok_and(|record| record.topic == topic && has_key(record.properties, key))
+                && record::decode_checked(slice.bytes()).is_ok_and(|r| r.topic == topic && has_key(r.properties, key))
             {
                 found.push(slice);
             }
