@@ -6,10 +6,14 @@ use tests::{Client, JavaServer, Server, Setup, binary, java_mqadmin, wait_for};
 
 /// What `ferrocket admin` prints.
 fn ours(words: &[&str]) -> String {
+    try_ours(words).unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
+}
+
+/// [`ours`], or what it says on stderr where it fails.
+fn try_ours(words: &[&str]) -> Result<String, String> {
     let output = Command::new(binary()).arg("admin").args(words).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {error}", words.join(" "));
-    String::from_utf8(output.stdout).unwrap()
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 fn javas(mqadmin: &mut Client, words: &[&str]) -> String {
@@ -68,10 +72,62 @@ fn both_tools_show_the_same_of_both_servers() {
         assert_eq!(sorted(&ours(&topics)), sorted(&javas(&mut mqadmin, &topics)));
         let clusters = ["clusterList", "-n", n];
         assert_eq!(without_figures(&ours(&clusters)), without_figures(&javas(&mut mqadmin, &clusters)));
+        messages_are_found_by_key(&mut mqadmin, n);
         let group = ["updateSubGroup", "-n", n, "-c", "DefaultCluster", "-g", "shown-group"];
         assert!(javas(&mut mqadmin, &group).contains("success"));
         assert!(ours(&["consumeMessage", "-n", n, "-t", "Shown"]).contains("BODY: hello"));
         assert!(javas(&mut mqadmin, &["deleteTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown"]).contains("success"));
         assert!(!ours(&topics).contains("Shown"));
     }
+}
+
+/// The pairs of the line `Properties:` stand in the order of a hash map in Java.
+fn with_sorted_properties(text: &str) -> Vec<String> {
+    let sort = |line: String| match line.strip_prefix("Properties:").map(|rest| rest.trim().trim_matches(['{', '}'])) {
+        Some(pairs) => {
+            let mut pairs: Vec<&str> = pairs.split(", ").collect();
+            pairs.sort_unstable();
+            format!("Properties: {}", pairs.join(", "))
+        }
+        None => line,
+    };
+    lines(text).into_iter().map(sort).collect()
+}
+
+fn messages_are_found_by_key(mqadmin: &mut Client, n: &str) {
+    let send = |key: &str| {
+        let sent = ours(&["sendMessage", "-n", n, "-t", "Shown", "-p", "found", "-k", key, "-c", "tag"]);
+        sent.split_whitespace().last().unwrap().to_owned()
+    };
+    let ids = ["order-17 first", "order-17 second", "order-1"].map(send);
+    let by_key = ["queryMsgByKey", "-n", n, "-t", "Shown", "-k", "order-17"];
+    // The index follows the log a moment behind.
+    let found = wait_for("the key index", || try_ours(&by_key).ok().filter(|found| lines(found).len() == 3));
+    assert_eq!(lines(&found), lines(&javas(mqadmin, &by_key)));
+    assert!(ids[..2].iter().all(|id| found.contains(id.as_str())) && !found.contains(&ids[2]), "{found}");
+    let newest = [&by_key[..], &["-m", "1"]].concat();
+    assert_eq!(lines(&ours(&newest)), lines(&javas(mqadmin, &newest)));
+    assert!(ours(&newest).contains(&ids[1]));
+    for none in [
+        &["-k", "first", "-e", "1000"][..],
+        &["-k", "order"],
+        &["-k", &ids[0]],
+        &["-k", "first", "-c", "DefaultCluster", "-e", "1"],
+    ] {
+        let words = [&["queryMsgByKey", "-n", n, "-t", "Shown"][..], none].concat();
+        let refused = try_ours(&words).unwrap_err();
+        assert!(refused.contains("no message of topic Shown has the key"), "{refused}");
+        assert!(!javas(mqadmin, &words).contains("#Message ID"));
+    }
+    let by_unique_key = ["queryMsgByUniqueKey", "-n", n, "-t", "Shown", "-i", &ids[1], "-a", "-c", "DefaultCluster"];
+    let by_id = ["queryMsgById", "-n", n, "-t", "Shown", "-i", &ids[1], "-f", "UTF-8"];
+    // Java's command by unique key works once in a virtual machine.
+    let mut another = java_mqadmin().unwrap();
+    for words in [&by_unique_key[..], &by_id] {
+        let shown = ours(words);
+        assert!(shown.contains("[order-17 second]"), "{shown}");
+        assert_eq!(with_sorted_properties(&shown), with_sorted_properties(&javas(&mut another, words)), "{}", words.join(" "));
+    }
+    let unknown = try_ours(&["queryMsgById", "-n", n, "-t", "Shown", "-i", "xyz"]).unwrap_err();
+    assert!(unknown.contains("no message has the id xyz") && unknown.contains("as a unique key"), "{unknown}");
 }

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::columns::{map, or_null, parse_time, time_ms};
 use super::table::{Call, Row, Target, required, required_text, settle, text, value};
 use crate::ops::message::{Draft, MAX_PULL, Message, Pull, PullStatus, QueueAt, Sent, Track};
-use crate::ops::{Error, message, namesrv};
+use crate::ops::{Error, message, namesrv, query};
 
 /// Where Java's mqadmin leaves the bodies of messages that are looked at.
-const BODIES: &str = "/tmp/rocketmq/msgbodys";
+pub(super) const BODIES: &str = "/tmp/rocketmq/msgbodys";
 
 /// Messages that consumeMessage shows unless told otherwise.
 const CONSUMED: i64 = 128;
@@ -24,9 +24,9 @@ pub static QUERY_MSG_BY_ID: Row = Row {
     name: "queryMsgById",
     about: "Query Message by Id.",
     details: "\
-The id is the offset message id (OffsetID, msgId in lists of messages). Several ids are joined by commas. The body is
-also left in a file under /tmp/rocketmq/msgbodys, unless --json is given. -s true sends the message again. The id
-names its broker, so that -c is not needed.
+The id is the offset message id (OffsetID, msgId in lists of messages), or else the unique key of a message of the last
+three days, which a send prints. Several ids are joined by commas. The body is also left in a file under
+/tmp/rocketmq/msgbodys, unless --json is given. -s true sends the message again.
 
 Examples:
   ferrocket admin queryMsgById -t Orders -i 0A00000100002A9F0000000000000102 -f UTF-8
@@ -47,9 +47,10 @@ Examples:
 async fn query_by_id(call: Call) -> Result<(), Error> {
     let (topic, resend) = (call.required("topic")?, call.truth("sendMessage")?);
     let charset = Charset::of(&call, "bodyFormat")?;
+    let cluster = call.value("cluster").filter(|name| !name.is_empty());
     let mut failures = Vec::new();
     for id in call.required("msgId")?.split(',').map(str::trim).filter(|id| !id.is_empty()) {
-        match (message::view(&call.access, topic, id).await, resend) {
+        match (query::by_id(&call.access, topic, id, cluster).await, resend) {
             (Ok(found), None) => show(&call, &found, charset).await?,
             (Ok(found), Some(true)) => send_again(&call, id, &found).await?,
             // As in Java: told not to send again, nothing is done.
@@ -124,10 +125,10 @@ async fn query_by_offset(call: Call) -> Result<(), Error> {
 
 /// A message with what its groups did with it.
 #[derive(Serialize)]
-struct Tracked<'a> {
+pub(super) struct Tracked<'a> {
     #[serde(flatten)]
-    message: &'a Message,
-    tracks: Vec<Track>,
+    pub message: &'a Message,
+    pub tracks: Vec<Track>,
 }
 
 /// Shows one message with the tracks of its groups, and leaves its body in a file.
@@ -136,21 +137,23 @@ async fn show(call: &Call, message: &Message, charset: Option<Charset>) -> Resul
     if call.json() {
         return call.print_json(&Tracked { message, tracks });
     }
-    let path = leave_body(Path::new(BODIES), message)?;
+    let path = leave_body(Path::new(BODIES), message, 0)?;
     call.print(&details(message, &path.to_string_lossy(), charset, &tracks, &call.zone))
 }
 
-/// Writes the body to a file named like the message. The name came over the network, so it is no path.
-fn leave_body(directory: &Path, message: &Message) -> Result<PathBuf, Error> {
+/// Writes the body to a file named like the message, the `index`th of that name. The name came over the network, so it
+/// is no path.
+pub(super) fn leave_body(directory: &Path, message: &Message, index: usize) -> Result<PathBuf, Error> {
     let plain = message.msg_id.bytes().all(|b| b.is_ascii_alphanumeric()) && message.msg_id.len() <= 128;
-    let path = directory.join(if plain { &message.msg_id } else { &message.offset_msg_id });
+    let name = if plain { &message.msg_id } else { &message.offset_msg_id };
+    let path = directory.join(if index == 0 { name.clone() } else { format!("{name}_{index}") });
     let written = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, &message.body));
     let failed = |reason| Error::Write { what: format!("the body to {} (--json needs no file)", path.display()), reason };
     written.map_err(failed)?;
     Ok(path)
 }
 
-fn details(message: &Message, path: &str, charset: Option<Charset>, tracks: &[Track], zone: &TimeZone) -> String {
+pub(super) fn details(message: &Message, path: &str, charset: Option<Charset>, tracks: &[Track], zone: &TimeZone) -> String {
     let property = |name: &str| format!("[{}]", or_null(message.property(name)));
     let mut rows = vec![
         ("OffsetID:", message.offset_msg_id.clone()),
@@ -469,7 +472,7 @@ async fn consume_queue(call: &Call, at: &QueueAt, min: i64, max: i64, count: i64
 
 /// A charset that bodies can be printed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Charset {
+pub(super) enum Charset {
     /// Also for US-ASCII, which is a part of it.
     Utf8,
     Latin1,
@@ -639,9 +642,11 @@ mod tests {
     fn a_body_is_left_under_a_plain_name() {
         let message = Message { msg_id: "../../../tmp/escaped".into(), ..world() };
         let directory = tempfile::tempdir().unwrap();
-        let path = leave_body(&directory.path().join("bodies"), &message).unwrap();
+        let path = leave_body(&directory.path().join("bodies"), &message, 0).unwrap();
         assert_eq!(path, directory.path().join("bodies/7F000001000051AF00000000000001F8"));
         assert_eq!(std::fs::read(&path).unwrap(), b"world");
+        let second = leave_body(directory.path(), &world(), 1).unwrap();
+        assert_eq!(second, directory.path().join(format!("{KEY}_1")));
     }
 
     #[test]

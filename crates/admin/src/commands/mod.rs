@@ -11,6 +11,10 @@
 //! - `consumeMessage -c` shows that many messages where there are so many; Java counts one too many for each queue;
 //! - `topicStatus` sums `Topic Put TPS` over the brokers; Java shows 0.0 unless `-c` is given;
 //! - `sendMessage -b` without `-i` sends to a queue of that broker; Java passes over `-b` then;
+//! - `queryMsgByKey` and `queryMsgByUniqueKey` say which broker could not be asked, and end with 1; Java shows what the
+//!   others have;
+//! - `queryMsgByUniqueKey` finds messages of any age, as Java's did until 5.3; 5.4.0 finds none that is older than 36
+//!   hours unless `-s` and `-e` are given;
 //! - an answer of `consumerConnection` and the like comes from the first broker that knows clients of the group; Java
 //!   asks one broker by chance.
 
@@ -20,6 +24,7 @@ mod columns;
 mod group;
 mod message;
 mod namesrv;
+mod query;
 mod table;
 mod topic;
 mod transaction;
@@ -32,7 +37,7 @@ use crate::ops::Error;
 use table::{Call, Row, double_dashes};
 
 /// In the order in which they are listed, which is Java's.
-static ROWS: [&Row; 26] = [
+static ROWS: [&Row; 28] = [
     &topic::UPDATE_TOPIC,
     &topic::DELETE_TOPIC,
     &group::UPDATE_SUB_GROUP,
@@ -43,6 +48,8 @@ static ROWS: [&Row; 26] = [
     &topic::TOPIC_CLUSTER_LIST,
     &broker::BROKER_STATUS,
     &message::QUERY_MSG_BY_ID,
+    &query::QUERY_MSG_BY_KEY,
+    &query::QUERY_MSG_BY_UNIQUE_KEY,
     &message::QUERY_MSG_BY_OFFSET,
     &message::PRINT_MSG,
     &group::PRODUCER_CONNECTION,

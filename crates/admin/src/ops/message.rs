@@ -296,11 +296,12 @@ fn has_tag(expression: &str, tag: Option<&str>) -> bool {
 
 /// Reads a message by its offset message id, from the broker that the id names.
 pub async fn view(access: &Access, topic: &str, id: &str) -> Result<Message, Error> {
-    let missing = |reason: String| Error::NoMessage { id: id.to_owned(), reason };
-    let (host, offset) = message_id::parse_offset_id(id).ok_or_else(|| missing("it is not such an id".into()))?;
+    let Some((host, offset)) = message_id::parse_offset_id(id) else {
+        return Err(Error::Usage("it is not such an id, which has 32 or 56 hex digits".to_owned()));
+    };
     let address = host.to_string();
     let request = ViewMessage { topic: Some(topic), offset };
-    let answer = access.pool.call(&address, &request, &[], TIMEOUT).await.map_err(|e| missing(e.to_string()))?;
+    let answer = access.pool.call(&address, &request, &[], TIMEOUT).await?;
     let record = record::decode(answer.body()).map_err(|reason| Error::Record { address, reason })?;
     Ok(Message::from(&record))
 }

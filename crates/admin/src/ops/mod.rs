@@ -4,6 +4,7 @@ pub mod broker;
 pub mod group;
 pub mod message;
 pub mod namesrv;
+pub mod query;
 pub mod topic;
 pub mod transaction;
 
@@ -60,10 +61,7 @@ pub enum Error {
     NotOnline { kind: &'static str, group: String },
     #[error("consumer group {group} has no progress: no offset was ever committed and no consumer of it is online")]
     NoProgress { group: String },
-    #[error(
-        "no message has the id {id}: {reason}. Asked for is the offset message id (OffsetID, 32 or 56 hex digits); the id that a \
-         send prints is the message's unique key"
-    )]
+    #[error("no message has the id {id}: {reason}")]
     NoMessage { id: String, reason: String },
     #[error("--{option} {value:?} is not {expected}")]
     Value { option: &'static str, value: String, expected: String },
