@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["stdx", "protocol", "replication", "store"]),
     ("namesrv", &["stdx", "protocol", "replication"]),
     ("net", &["stdx", "protocol"]),
-    ("admin", &["stdx", "protocol", "net"]),
+    ("admin", &["stdx", "protocol", "net", "store"]),
     ("bench", &["stdx", "protocol", "net"]),
 ];
 

@@ -145,6 +145,11 @@ impl Disk {
 }
 
 impl DiskFile {
+    /// Opens a file that is there, to read it.
+    pub fn open_to_read(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: fs::File::open(path)?, path: path.to_owned(), disk: Disk::default() })
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -15,6 +15,8 @@ use crate::disk::{Disk, DiskFile};
 
 /// How much disk is reserved at a time.
 const RESERVE_STEP: u64 = 16 * 1024 * 1024;
+/// How much is read at a time.
+const READ_STEP: usize = 1024 * 1024;
 /// Zeros that are written at a time.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -52,6 +54,25 @@ impl Segment {
             file.sync()?;
         }
         Ok(Self { base, length, file, reserved: AtomicU64::new(0), map: OnceLock::new() })
+    }
+
+    /// Opens a file to be read alone: nothing about it changes, and whoever may read it can.
+    pub fn open_to_read(path: &Path, base: u64, length: u64) -> io::Result<Self> {
+        let file = DiskFile::open_to_read(path)?;
+        Ok(Self { base, length, file, reserved: AtomicU64::new(0), map: OnceLock::new() })
+    }
+
+    /// Reads the whole file once, so that a bad sector is an error of a read, where through the map it would be a
+    /// signal that ends the process.
+    pub fn read_through(&self) -> io::Result<()> {
+        let mut part = vec![0; READ_STEP];
+        let mut position = 0;
+        while position < self.length {
+            let count = (self.length - position).min(part.len() as u64);
+            self.file.read(position, &mut part[..count as usize])?;
+            position += count;
+        }
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {

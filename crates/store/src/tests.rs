@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-const SEGMENT: u64 = 4096;
+pub const SEGMENT: u64 = 4096;
 
 fn options(root: &Path, policy: Policy) -> Options {
     Options {
@@ -20,7 +20,7 @@ fn options(root: &Path, policy: Policy) -> Options {
     }
 }
 
-fn open(root: &TempDir, policy: Policy) -> Store {
+pub fn open(root: &TempDir, policy: Policy) -> Store {
     Store::open(options(root.path(), policy)).unwrap()
 }
 
@@ -48,7 +48,7 @@ fn push(store: &Store, batch: &mut Batch, topic: &str, queue: i32, body: &[u8], 
     batch.push(store.queue(topic, queue).unwrap(), &record, 97, unit);
 }
 
-fn send(store: &Store, topic: &str, queue: i32, body: &[u8], now: i64) -> (Place, Woken) {
+pub fn send(store: &Store, topic: &str, queue: i32, body: &[u8], now: i64) -> (Place, Woken) {
     let mut batch = Batch::default();
     push(store, &mut batch, topic, queue, body, 1);
     let (_, woken) = store.append(&mut batch, now).unwrap();

@@ -25,6 +25,7 @@ mod group;
 mod message;
 mod namesrv;
 mod query;
+mod store;
 mod table;
 mod topic;
 mod transaction;
@@ -69,7 +70,7 @@ static ROWS: [&Row; 28] = [
 ];
 
 /// What Java has no command for.
-static OWN_ROWS: [&Row; 2] = [&transaction::TRANSACTIONS, &transaction::END_TRANSACTION];
+static OWN_ROWS: [&Row; 3] = [&transaction::TRANSACTIONS, &transaction::END_TRANSACTION, &store::STORE_CHECK];
 
 fn all_rows() -> impl Iterator<Item = &'static Row> {
     ROWS.into_iter().chain(OWN_ROWS)
@@ -93,8 +94,8 @@ pub fn command() -> clap::Command {
     all_rows().fold(command, |command, row| command.subcommand(row.command()))
 }
 
-/// Runs one command; `arguments` begin with its name. Prints to stdout, errors to stderr. Gives the exit code: 0, or
-/// 1 where the command is not known, not well formed, or failed.
+/// Runs one command; `arguments` begin with its name. Prints to stdout, errors to stderr. Gives the exit code: 0;
+/// 1 where the command is not known, not well formed, or failed; 2 where a store can't be read.
 pub async fn run(arguments: Vec<OsString>) -> i32 {
     if arguments.is_empty() {
         return ended(print_list());
@@ -177,7 +178,7 @@ fn ended(result: Result<(), Error>) -> i32 {
         Err(Error::Write { reason, .. }) if reason.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             eprintln!("{error}");
-            1
+            if matches!(error, Error::Unreadable(_)) { 2 } else { 1 }
         }
     }
 }

@@ -73,6 +73,10 @@ pub enum Error {
     Write { what: String, reason: std::io::Error },
     #[error("{0}")]
     Usage(String),
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("the store is damaged in {0} places")]
+    Damaged(usize),
     /// Some of several went well; each error is shown on a line of its own.
     #[error("{}", lines(.0))]
     Several(Vec<Error>),
