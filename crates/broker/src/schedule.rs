@@ -106,7 +106,7 @@ impl Schedule {
         let due = entries[..count].iter().enumerate().map(time).take_while(is_due).count();
         for entry in &entries[..due] {
             let Some(slice) = store.record(entry.offset as u64) else { continue };
-            match record::decode(slice.bytes()) {
+            match record::decode_checked(slice.bytes()) {
                 Ok(record) => deliver(store, &record, batch)?,
                 Err(error) => tracing::error!("a delayed message at {} can't be read and is passed over: {error}", entry.offset),
             }

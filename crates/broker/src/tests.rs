@@ -53,6 +53,15 @@ fn world(settings: &str) -> World {
 }
 
 impl World {
+    /// Flips one bit of a text in the first file of the commit log, as a bad disk would.
+    fn flip_a_bit_of(&self, text: &str) {
+        let path = Path::new(&self.broker.config().store_path_commit_log).join("00000000000000000000");
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(text.len()).position(|part| part == text.as_bytes()).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[bytes[at] ^ 1], at as u64).unwrap();
+    }
+
     /// Drops the broker without closing it, as a kill does, and opens it again.
     fn kill_and_open(self) -> Self {
         let World { broker, directory, settings } = self;
@@ -324,6 +333,17 @@ fn delayed_messages_come_when_they_are_due_and_survive_a_kill() {
     assert_eq!((delivered.topic, properties::get(delivered.properties, properties::DELAY)), ("T", None));
     world.broker.tick(7000);
     assert_eq!(world.pull(7000, &peer(1), "T", 0, 0).unwrap().bodies(), ["later"]);
+}
+
+#[test]
+fn a_delayed_message_that_was_damaged_while_it_waited_never_comes() {
+    let world = world("");
+    for body in ["spoilt", "whole"] {
+        world.send(1000, "T", "DELAY\u{1}2\u{2}", body);
+    }
+    world.flip_a_bit_of("spoilt");
+    world.broker.tick(6000);
+    assert_eq!(world.pull(6000, &peer(1), "T", 0, 0).unwrap().bodies(), ["whole"]);
 }
 
 #[test]

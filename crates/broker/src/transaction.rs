@@ -125,7 +125,7 @@ struct Half<'a> {
 
 impl<'a> Half<'a> {
     fn read(slice: &'a Slice) -> Option<Self> {
-        let record = record::decode(slice.bytes()).ok().filter(|r| r.topic == names::TRANS_HALF_TOPIC)?;
+        let record = record::decode_checked(slice.bytes()).ok().filter(|r| r.topic == names::TRANS_HALF_TOPIC)?;
         let text = record.properties;
         let number = |name| properties::get(text, name).and_then(|n| n.parse::<i64>().ok());
         let postponed = number(properties::PREPARED_QUEUE_OFFSET);
@@ -241,7 +241,7 @@ impl State {
     }
 
     fn read_op(&mut self, slice: &Slice, max: i64) {
-        let Ok(op) = record::decode(slice.bytes()) else { return };
+        let Ok(op) = record::decode_checked(slice.bytes()) else { return };
         if properties::get(op.properties, properties::TAGS) != Some(RESOLVED_TAG) {
             return;
         }

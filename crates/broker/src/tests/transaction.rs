@@ -97,6 +97,16 @@ fn questions(producer: &Peer) -> Vec<(Half, String)> {
 }
 
 #[test]
+fn a_half_message_that_was_damaged_is_not_committed() {
+    let world = world("");
+    let half = world.prepare(1000, "", "spoilt");
+    world.flip_a_bit_of("spoilt");
+    let (code, remark) = world.end(2000, half, TRANSACTION_COMMIT);
+    assert_eq!((code, remark.as_str()), (codes::SYSTEM_ERROR, "Find prepared transaction message failed"));
+    assert!(world.bodies(2000, "T").is_empty());
+}
+
+#[test]
 fn a_half_message_is_seen_when_it_is_committed() {
     let world = world("");
     let half = world.prepare(1000, "", "paid");
