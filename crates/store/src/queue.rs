@@ -190,6 +190,7 @@ impl Queue {
                 state.written = end;
                 state.min = queue.first_message(&mut state, end)?;
                 queue.next.store(end, Ordering::Relaxed);
+                state.read = None;
             }
         }
         Ok(queue)
@@ -506,6 +507,7 @@ impl Queue {
             false => first,
         };
         self.cut(&mut state, keep)?;
+        state.read = None;
         self.next.store(state.written, Ordering::Release);
         Ok(())
     }
