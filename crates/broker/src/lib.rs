@@ -8,6 +8,7 @@
 mod announce;
 pub mod clients;
 pub mod config;
+pub mod filter;
 pub mod handlers;
 mod hold;
 mod locks;
