@@ -11,6 +11,8 @@ use protocol::bodies::{
 use protocol::exchange::Connection;
 use protocol::header::Language;
 
+use crate::filter::{self, Filter, SyntaxError};
+
 /// A client is forgotten when it has sent no heartbeat for so long.
 const EXPIRY_MS: i64 = 120_000;
 
@@ -41,7 +43,7 @@ struct ConsumerGroup {
     consume_type: ConsumeType,
     message_model: MessageModel,
     consume_from_where: ConsumeFromWhere,
-    subscriptions: BTreeMap<String, Arc<SubscriptionData>>,
+    subscriptions: BTreeMap<String, Arc<Subscription>>,
     members: BTreeMap<u64, Client>,
 }
 
@@ -59,11 +61,30 @@ pub struct Clients {
     state: Mutex<State>,
 }
 
+/// What a group wants of a topic, its expression read once.
+#[derive(Debug)]
+pub struct Subscription {
+    pub data: SubscriptionData,
+    /// `None` where the client filters by tags.
+    pub expression: Option<Result<Arc<Filter>, SyntaxError>>,
+}
+
+impl Subscription {
+    pub fn new(data: SubscriptionData) -> Self {
+        let expression = match data.expression_type.as_str() {
+            "" | "TAG" => None,
+            "SQL92" => Some(filter::parse(&data.sub_string).map(Arc::new)),
+            _ => Some(Err(SyntaxError { position: 0, what: "filters are of type TAG or SQL92, not of this one" })),
+        };
+        Self { data, expression }
+    }
+}
+
 /// What a pull needs to know of its group.
 pub enum Subscribed {
     NoGroup,
     NoTopic { model: MessageModel },
-    Topic { model: MessageModel, subscription: Arc<SubscriptionData> },
+    Topic { model: MessageModel, subscription: Arc<Subscription> },
 }
 
 impl Clients {
@@ -177,11 +198,7 @@ impl Clients {
             consume_from_where: group.consume_from_where,
             consume_type: group.consume_type,
             message_model: group.message_model,
-            subscription_table: group
-                .subscriptions
-                .iter()
-                .map(|(topic, s)| (topic.clone(), SubscriptionData::clone(s)))
-                .collect(),
+            subscription_table: group.subscriptions.iter().map(|(topic, s)| (topic.clone(), s.data.clone())).collect(),
         })
     }
 
@@ -226,8 +243,8 @@ impl ConsumerGroup {
         for subscription in subscriptions {
             let old = self.subscriptions.get(&subscription.topic);
             changed |= old.is_none();
-            if old.is_none_or(|old| subscription.sub_version > old.sub_version || **old == *subscription) {
-                self.subscriptions.insert(subscription.topic.clone(), Arc::new(subscription.clone()));
+            if old.is_none_or(|old| subscription.sub_version > old.data.sub_version) {
+                self.subscriptions.insert(subscription.topic.clone(), Arc::new(Subscription::new(subscription.clone())));
             }
         }
         let before = self.subscriptions.len();

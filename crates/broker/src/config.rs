@@ -201,6 +201,8 @@ stdx::config! {
     /// Whether half messages are refused.
     Live reject_transaction_message: bool = "rejectTransactionMessage", false;
 
+    /// Whether consumers may filter by properties with SQL92 expressions.
+    Live enable_property_filter: bool = "enablePropertyFilter", false;
     /// Whether a pull that finds nothing waits for a message as long as its client asks.
     Live long_polling_enable: bool = "longPollingEnable", true;
     /// ms that a pull which finds nothing waits without `longPollingEnable`.

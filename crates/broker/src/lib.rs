@@ -465,6 +465,7 @@ impl Broker {
             ViewMessage::CODE => consume::view_message(self, call, call.header.read()?),
             GetAllConsumerOffset::CODE => consume::get_all_consumer_offset(self, call),
             Heartbeat::CODE => client_handlers::heartbeat(self, call),
+            CheckClientConfig::CODE => client_handlers::check_client_config(self, call),
             UnregisterClient::CODE => client_handlers::unregister_client(self, call, call.header.read()?),
             GetConsumerListByGroup::CODE => client_handlers::get_consumer_list_by_group(self, call, call.header.read()?),
             GetConsumerConnectionList::CODE => client_handlers::get_consumer_connection_list(self, call, call.header.read()?),

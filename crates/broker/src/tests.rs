@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use protocol::bodies::{ConsumerData, HeartbeatData, ProducerData};
+use protocol::bodies::{CheckClient, ConsumerData, HeartbeatData, ProducerData, SubscriptionData};
 use protocol::exchange::CollectingOutbox;
 use protocol::header::Outgoing;
 use protocol::sys_flag::pull as pull_flags;
@@ -270,6 +270,78 @@ fn a_pull_waits_for_a_message_that_matches() {
     assert_eq!((answer.code, answer.bodies(), answer.field("nextBeginOffset")), (0, vec!["yes".to_owned()], "3"));
     world.send(40, "T", &tagged("wanted"), "more");
     assert!(waiting.pushed.take().is_empty());
+}
+
+#[test]
+fn an_sql_filter_gives_what_matches_and_wakes_a_pull_only_for_it() {
+    let world = world("enablePropertyFilter=true");
+    let colour = |colour: &str| format!("colour\u{1}{colour}\u{2}");
+    world.send(1, "T", &colour("red"), "no");
+    world.send(2, "T", &colour("blue"), "yes");
+    let sql = |offset, suspend_ms, expression| PullMessage {
+        expression_type: Some("SQL92"),
+        ..pull_request("T", offset, suspend_ms, expression)
+    };
+    let answer = world.ask(3, &peer(1), &sql(0, 0, "colour = 'blue'"), &[]);
+    assert_eq!((answer.code, answer.bodies(), answer.field("nextBeginOffset")), (0, vec!["yes".to_owned()], "2"));
+    let none = world.ask(3, &peer(1), &sql(0, 0, "colour = 'green'"), &[]);
+    assert_eq!((none.code, none.field("nextBeginOffset")), (codes::PULL_RETRY_IMMEDIATELY, "2"));
+    let bad = world.ask(3, &peer(1), &sql(0, 0, "colour ="), &[]);
+    assert_eq!(bad.code, codes::SUBSCRIPTION_PARSE_FAILED);
+    assert!(bad.remark.contains("position 8"), "{}", bad.remark);
+
+    let waiting = peer(5);
+    assert!(world.read(10, &waiting, vec![frame(&sql(2, 15_000, "colour = 'blue'"), &[])]).is_empty());
+    world.send(20, "T", &colour("red"), "no");
+    assert!(waiting.pushed.take().is_empty());
+    world.send(30, "T", &colour("blue"), "again");
+    let answer = Answer::of(&waiting.pushed.take()[0]);
+    assert_eq!((answer.code, answer.bodies(), answer.field("nextBeginOffset")), (0, vec!["again".to_owned()], "4"));
+}
+
+#[test]
+fn an_sql_subscription_is_taken_from_the_heartbeat_and_checked_beforehand() {
+    let subscription = |expression: &str| SubscriptionData {
+        topic: "T".into(),
+        sub_string: expression.into(),
+        sub_version: 1,
+        expression_type: "SQL92".into(),
+        ..SubscriptionData::default()
+    };
+    let check = |expression| {
+        fastjson::to_vec(&CheckClient { subscription_data: Some(subscription(expression)), ..CheckClient::default() })
+    };
+    let beat = |group: &str, expression| {
+        let subscription_data_set = vec![subscription(expression)];
+        let consumer = ConsumerData { group_name: group.into(), subscription_data_set, ..ConsumerData::default() };
+        let data = HeartbeatData { client_id: "c".into(), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
+        fastjson::to_vec(&data)
+    };
+    let pull = |group| PullMessage {
+        consumer_group: group,
+        sys_flag: 0,
+        sub_version: 1,
+        subscription: None,
+        ..pull_request("T", 0, 0, "")
+    };
+    let off = world("");
+    let refused = off.ask(1, &peer(1), &CheckClientConfig {}, &check("a > 1"));
+    assert_eq!(
+        (refused.code, refused.remark.as_str()),
+        (codes::SYSTEM_ERROR, "The broker does not support consumer to filter message by SQL92")
+    );
+
+    let world = world("enablePropertyFilter=true");
+    assert_eq!(world.ask(1, &peer(1), &CheckClientConfig {}, &check("a > 1")).code, codes::SUCCESS);
+    let bad = world.ask(1, &peer(1), &CheckClientConfig {}, &check("a >"));
+    assert_eq!(bad.code, codes::SUBSCRIPTION_PARSE_FAILED);
+    assert!(bad.remark.contains("position 3"), "{}", bad.remark);
+    world.send(1, "T", "a\u{1}1\u{2}", "one");
+    world.send(1, "T", "a\u{1}2\u{2}", "two");
+    world.ask(2, &peer(1), &Heartbeat {}, &beat("g", "a > 1"));
+    world.ask(2, &peer(2), &Heartbeat {}, &beat("h", "a >"));
+    assert_eq!(world.ask(3, &peer(1), &pull("g"), &[]).bodies(), ["two"]);
+    assert_eq!(world.ask(3, &peer(2), &pull("h"), &[]).code, codes::FILTER_DATA_NOT_EXIST);
 }
 
 #[test]

@@ -512,6 +512,17 @@ pub struct ProducerTable {
     pub data: BTreeMap<String, Vec<ProducerInfo>>,
 }
 
+/// What a consumer asks before it starts: can this subscription be served? (Java: `CheckClientRequestBody`)
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CheckClient {
+    #[serde(deserialize_with = "or_default")]
+    pub client_id: String,
+    #[serde(deserialize_with = "or_default")]
+    pub group: String,
+    pub subscription_data: Option<SubscriptionData>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsumerIdList {

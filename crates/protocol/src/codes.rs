@@ -42,6 +42,8 @@ response_codes! {
     SUBSCRIPTION_NOT_EXIST = 24,
     SUBSCRIPTION_NOT_LATEST = 25,
     SUBSCRIPTION_GROUP_NOT_EXIST = 26,
+    /// The group's filter expression could not be read when the heartbeat brought it.
+    FILTER_DATA_NOT_EXIST = 27,
     INVALID_PARAMETER = 29,
     CONSUMER_NOT_ONLINE = 206,
     CONSUME_MSG_TIMEOUT = 207,

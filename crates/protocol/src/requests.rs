@@ -173,6 +173,7 @@ requests! {
     41 LockBatchMq -> ();
     42 UnlockBatchMq -> ();
     43 GetAllConsumerOffset -> ();
+    46 CheckClientConfig -> ();
     100 PutKvConfig<'a> -> ();
     101 GetKvConfig<'a> -> GetKvConfigReply<'r>;
     102 DeleteKvConfig<'a> -> ();
@@ -301,6 +302,8 @@ headers! {
     }
     ViewMessage<'a> { topic: Option<&'a str> = "topic", offset: i64 = "offset" }
     Heartbeat {}
+    /// The body is a `CheckClientRequestBody`.
+    CheckClientConfig {}
     UnregisterClient<'a> {
         client_id: &'a str = "clientID", producer_group: Option<&'a str> = "producerGroup",
         consumer_group: Option<&'a str> = "consumerGroup",

@@ -79,7 +79,7 @@ pub enum Boundary {
 }
 
 impl Store {
-    /// Messages of a queue from `offset` on whose entry's tags code matches. At least one message is given where
+    /// Messages of a queue from `offset` on whose entry's tags code matches and whose record is wanted. At least one message is given where
     /// one matches, whatever the limits.
     pub fn get(
         &self,
@@ -87,6 +87,7 @@ impl Store {
         offset: i64,
         limits: &GetLimits,
         matches: impl Fn(i64) -> bool,
+        wanted: impl Fn(&[u8]) -> bool,
     ) -> io::Result<GetResult> {
         let answer = |status, next, min, max| GetResult { status, next, min, max, messages: Vec::new(), behind: 0 };
         let Some(queue) = queue else {
@@ -100,7 +101,7 @@ impl Store {
             _ if offset > max => answer(GetStatus::OffsetOverflowBadly, max, min, max),
             _ => {
                 let mut result = answer(GetStatus::NoMatchedMessage, offset, min, max);
-                self.collect(queue, offset, limits, matches, &mut result)?;
+                self.collect(queue, offset, limits, (matches, wanted), &mut result)?;
                 result
             }
         })
@@ -111,7 +112,7 @@ impl Store {
         queue: &Queue,
         offset: i64,
         limits: &GetLimits,
-        matches: impl Fn(i64) -> bool,
+        (matches, wants): (impl Fn(i64) -> bool, impl Fn(&[u8]) -> bool),
         result: &mut GetResult,
     ) -> io::Result<()> {
         let visible = self.visible();
@@ -162,6 +163,7 @@ impl Store {
                             result.next - 1
                         );
                     }
+                    Some(slice) if !wants(slice.bytes()) => {}
                     Some(slice) => {
                         bytes += entry.size as usize;
                         result.messages.push(slice);

@@ -253,10 +253,10 @@ pub const INERT: &[InertGroup] = &[
         ],
     },
     InertGroup {
-        why: "messages are not filtered by properties yet, only by tags",
+        why: "filters read properties from the messages, without bit maps beside the queues",
         keys: &[
             int("bitMapLengthConsumeQueueExt", "64"), flag("enableCalcFilterBitMap", "false"),
-            flag("enableConsumeQueueExt", "false"), flag("enablePropertyFilter", "false"),
+            flag("enableConsumeQueueExt", "false"),
             int("expectConsumerNumUseFilter", "32"), int("filterDataCleanTimeSpan", "86400000"), int("filterServerNums", "0"),
             flag("filterSupportRetry", "false"), int("mappedFileSizeConsumeQueueExt", "50331648"),
             int("maxErrorRateOfBloomFilter", "20"),

@@ -1,7 +1,8 @@
 //! Heartbeats, members of groups, queue locks.
 
 use protocol::bodies::{
-    ConsumerData, ConsumerIdList, HeartbeatData, LockBatch, LockBatchReply, MessageModel, ProducerConnection, ProducerTable,
+    CheckClient, ConsumerData, ConsumerIdList, HeartbeatData, LockBatch, LockBatchReply, MessageModel, ProducerConnection,
+    ProducerTable,
 };
 use protocol::exchange::{Call, Connection, Refusal};
 use protocol::requests::{
@@ -10,7 +11,7 @@ use protocol::requests::{
 use protocol::{codes, fastjson, names};
 
 use crate::Broker;
-use crate::clients::Client;
+use crate::clients::{Client, Subscription};
 use crate::handlers::Handled;
 
 pub fn heartbeat(broker: &Broker, call: &mut Call<'_>) -> Handled {
@@ -31,6 +32,29 @@ pub fn heartbeat(broker: &Broker, call: &mut Call<'_>) -> Handled {
     }
     call.reply(&());
     Ok(())
+}
+
+/// Says before a consumer starts whether its subscription can be served.
+pub fn check_client_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    let request: CheckClient = fastjson::from_slice(call.body)?;
+    let subscription = request.subscription_data.map(Subscription::new);
+    if let Some(Subscription { data, expression: Some(expression) }) = subscription {
+        require_property_filter(broker, &data.expression_type)?;
+        expression.map_err(|error| {
+            let remark = format!("the expression \"{}\" can't be read: {error}", data.sub_string);
+            Refusal::new(codes::SUBSCRIPTION_PARSE_FAILED, remark)
+        })?;
+    }
+    call.reply(&());
+    Ok(())
+}
+
+/// Filters other than tags are served where `enablePropertyFilter` is on.
+pub fn require_property_filter(broker: &Broker, kind: &str) -> Result<(), Refusal> {
+    if broker.config().enable_property_filter {
+        return Ok(());
+    }
+    Err(Refusal::new(codes::SYSTEM_ERROR, format!("The broker does not support consumer to filter message by {kind}")))
 }
 
 fn register_consumer(broker: &Broker, now: i64, consumer: &ConsumerData, client: Client) -> Handled {

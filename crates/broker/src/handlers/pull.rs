@@ -1,4 +1,4 @@
-//! PULL: permission checks, read the queue, filter by tags; where there is nothing, park until there is.
+//! PULL: permission checks, read the queue, filter by tags or properties; where there is nothing, park until there is.
 
 use std::io;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use protocol::bodies::{MessageModel, SubscriptionData};
 use protocol::exchange::{Call, Refusal};
 use protocol::requests::{LitePullMessage, PullMessage, PullMessageReply};
 use protocol::sys_flag::pull as flags;
-use protocol::{codes, names};
+use protocol::{codes, names, record};
 use store::queue::Queue;
 use store::{GetLimits, GetResult, GetStatus};
 
-use crate::clients::Subscribed;
+use crate::clients::{Subscribed, Subscription};
+use crate::filter;
+use crate::handlers::clients::require_property_filter;
 use crate::handlers::{Handled, can_read, io_refusal};
 use crate::hold::Held;
 use crate::{Broker, stats};
@@ -26,12 +28,16 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 enum Filter {
     All,
     /// Those whose tag's hash is one of the subscription's.
-    Tags(Arc<SubscriptionData>),
+    Tags(Arc<Subscription>),
+    /// Those whose properties match an SQL92 expression.
+    Properties(Arc<filter::Filter>),
 }
 
 impl Filter {
-    fn of(subscription: Arc<SubscriptionData>) -> Self {
-        if subscription.sub_string.trim() == "*" || subscription.code_set.is_empty() {
+    fn of(subscription: Arc<Subscription>) -> Self {
+        if let Some(Ok(expression)) = &subscription.expression {
+            Filter::Properties(expression.clone())
+        } else if subscription.data.sub_string.trim() == "*" || subscription.data.code_set.is_empty() {
             Filter::All
         } else {
             Filter::Tags(subscription)
@@ -40,8 +46,15 @@ impl Filter {
 
     fn matches(&self, tags_code: i64) -> bool {
         match self {
-            Filter::All => true,
-            Filter::Tags(subscription) => subscription.code_set.contains(&(tags_code as i32)),
+            Filter::All | Filter::Properties(_) => true,
+            Filter::Tags(subscription) => subscription.data.code_set.contains(&(tags_code as i32)),
+        }
+    }
+
+    fn wants(&self, bytes: &[u8]) -> bool {
+        match self {
+            Filter::All | Filter::Tags(_) => true,
+            Filter::Properties(expression) => record::decode(bytes).is_ok_and(|r| expression.matches(r.properties)),
         }
     }
 }
@@ -189,16 +202,16 @@ fn check(broker: &Broker, call: &Call<'_>, request: &PullMessage<'_>) -> Result<
 
 /// The subscription: in the request, or what the group's heartbeats said.
 fn filter(broker: &Broker, request: &PullMessage<'_>, broadcast_enable: bool) -> Result<Filter, Refusal> {
-    let only_tags = |kind: Option<&str>| match kind {
-        None | Some("" | "TAG") => Ok(()),
-        Some(kind) => {
-            Err(Refusal::new(codes::SYSTEM_ERROR, format!("The broker does not support consumer to filter message by {kind}")))
-        }
-    };
     if request.sys_flag & flags::SUBSCRIPTION != 0 {
-        only_tags(request.expression_type)?;
-        let expression = request.subscription.unwrap_or("*");
-        return Ok(Filter::of(Arc::new(parse_tags(request.topic, expression, request.sub_version))));
+        let subscription = in_request(broker, request);
+        if let Some(Err(error)) = &subscription.expression {
+            let remark = format!("parse the consumer's subscription failed: {error}");
+            return Err(Refusal::new(codes::SUBSCRIPTION_PARSE_FAILED, remark));
+        }
+        if subscription.expression.is_some() {
+            require_property_filter(broker, &subscription.data.expression_type)?;
+        }
+        return Ok(Filter::of(subscription));
     }
     let (model, subscription) = match broker.clients.subscription(request.consumer_group, request.topic) {
         Subscribed::NoGroup => return Err(Refusal::new(codes::SUBSCRIPTION_NOT_EXIST, "the consumer's group info not exist")),
@@ -212,15 +225,50 @@ fn filter(broker: &Broker, request: &PullMessage<'_>, broadcast_enable: bool) ->
     let Some(subscription) = subscription else {
         return Err(Refusal::new(codes::SUBSCRIPTION_NOT_EXIST, "the consumer's subscription not exist"));
     };
-    if subscription.sub_version < request.sub_version {
+    if subscription.data.sub_version < request.sub_version {
         return Err(Refusal::new(codes::SUBSCRIPTION_NOT_LATEST, "the consumer's subscription not latest"));
     }
-    only_tags(Some(&subscription.expression_type))?;
+    if let Some(Err(error)) = &subscription.expression {
+        let remark = format!("The broker's consumer filter data is not exist!Your expression may be wrong! {error}");
+        return Err(Refusal::new(codes::FILTER_DATA_NOT_EXIST, remark));
+    }
+    if subscription.expression.is_some() {
+        require_property_filter(broker, &subscription.data.expression_type)?;
+    }
     Ok(Filter::of(subscription))
 }
 
+/// The request's own subscription. An expression that the group's heartbeats also said has been read already.
+fn in_request(broker: &Broker, request: &PullMessage<'_>) -> Arc<Subscription> {
+    let text = request.subscription.unwrap_or("*");
+    let kind = request.expression_type.unwrap_or("TAG");
+    let mut data = parse_tags(request.topic, text, request.sub_version);
+    if !matches!(kind, "" | "TAG") {
+        if let Subscribed::Topic { subscription, .. } = broker.clients.subscription(request.consumer_group, request.topic)
+            && subscription.data.sub_string == text
+            && subscription.data.expression_type == kind
+        {
+            return subscription;
+        }
+        data = SubscriptionData {
+            topic: request.topic.to_owned(),
+            sub_string: text.to_owned(),
+            sub_version: request.sub_version,
+            expression_type: kind.to_owned(),
+            ..SubscriptionData::default()
+        };
+    }
+    Arc::new(Subscription::new(data))
+}
+
 fn read(broker: &Broker, pull: &Pull) -> io::Result<GetResult> {
-    broker.store.get(Some(&pull.queue), pull.offset, &pull.limits, |tags_code| pull.filter.matches(tags_code))
+    broker.store.get(
+        Some(&pull.queue),
+        pull.offset,
+        &pull.limits,
+        |tags_code| pull.filter.matches(tags_code),
+        |bytes| pull.filter.wants(bytes),
+    )
 }
 
 fn code_of(result: &GetResult, asked: i64) -> i32 {
