@@ -83,6 +83,15 @@ struct Timers {
     offsets: AtomicI64,
 }
 
+/// Whether a timer is due; its next time is then `period` ms from `now`.
+fn due(timer: &AtomicI64, now: i64, period: i64) -> bool {
+    let due = timer.load(Ordering::Relaxed) <= now;
+    if due {
+        timer.store(now + period, Ordering::Relaxed);
+    }
+    due
+}
+
 /// One broker. Network workers share it; every part has its own lock.
 pub struct Broker {
     config: RwLock<Arc<BrokerConfig>>,
@@ -301,21 +310,14 @@ impl Broker {
         self.expire_announcements(now);
         self.deliver_delayed(now);
         self.check_transactions(now);
-        let due = |timer: &AtomicI64, period: i64| {
-            let due = timer.load(Ordering::Relaxed) <= now;
-            if due {
-                timer.store(now + period, Ordering::Relaxed);
-            }
-            due
-        };
-        if due(&self.timers.sample, SAMPLE_MS) {
+        if due(&self.timers.sample, now, SAMPLE_MS) {
             self.sample(now);
         }
-        if due(&self.timers.housekeeping, HOUSEKEEPING_MS) {
+        if due(&self.timers.housekeeping, now, HOUSEKEEPING_MS) {
             client_handlers::expire(self, now);
             self.locks.expire(now);
         }
-        if due(&self.timers.offsets, i64::from(self.config().flush_consumer_offset_interval)) {
+        if due(&self.timers.offsets, now, i64::from(self.config().flush_consumer_offset_interval)) {
             self.save_offsets(now);
         }
     }

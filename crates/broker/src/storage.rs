@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use store::Retention;
 
 use crate::config::BrokerConfig;
-use crate::{Broker, Disk};
+use crate::{Broker, Disk, due};
 
 /// Bytes of log that are read in one go to make queues or the key index again.
 const READ_BYTES: u64 = 256 << 20;
@@ -44,14 +44,6 @@ impl Timers {
             reading: AtomicBool::new(false),
         }
     }
-}
-
-fn due(timer: &AtomicI64, now: i64, next: i64) -> bool {
-    let due = timer.load(Ordering::Relaxed) <= now;
-    if due {
-        timer.store(now + next, Ordering::Relaxed);
-    }
-    due
 }
 
 /// Percent of a disk in use, from which files are deleted and messages refused.
@@ -175,11 +167,11 @@ impl Broker {
             return self.clean_derived();
         };
         match self.store.clean(retention) {
-            Ok(cleaning) if cleaning.removed > 0 => {
+            Ok(true) => {
                 self.storage.cleaned.store(true, Ordering::Relaxed);
                 self.storage.clean.store(now + i64::from(config.delete_commit_log_files_interval), Ordering::Relaxed);
             }
-            Ok(_) => self.clean_derived(),
+            Ok(false) => self.clean_derived(),
             Err(error) => tracing::error!("an old commit log file can't be deleted, which is tried again: {error}"),
         }
     }

@@ -109,7 +109,6 @@ struct State {
     crashed: bool,
     fault: Option<Fault>,
     rng: Rng,
-    changes: u64,
     lost: bool,
 }
 
@@ -189,11 +188,6 @@ impl SimDisk {
     /// A sync has failed, and with it some of what was not synced is gone.
     pub fn lost(&self) -> bool {
         self.state.lock().lost
-    }
-
-    /// Changes so far.
-    pub fn changes(&self) -> u64 {
-        self.state.lock().changes
     }
 
     /// Writes what a crash leaves below another directory.
@@ -302,7 +296,6 @@ impl Watch for SimDisk {
         if state.crashed {
             return Err(io::Error::other("the machine is down"));
         }
-        state.changes += 1;
         if let Some(left) = state.countdown.as_mut() {
             *left = left.saturating_sub(1);
             if *left == 0 {

@@ -322,7 +322,7 @@ impl World {
         }
         // What the disk shows of it after a crash is open until the directory was synced.
         let oldest = store.min_offset();
-        if !store.clean(Retention::Oldest).is_ok_and(|cleaning| cleaning.removed == 0) {
+        if !matches!(store.clean(Retention::Oldest), Ok(false)) {
             self.cleaned = self.cleaned.max(oldest + SEGMENT);
         }
         let _ = store.clean_derived();

@@ -14,37 +14,29 @@ pub enum Retention {
     Oldest,
 }
 
-/// What a cleaning did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cleaning {
-    /// Bytes of log that were removed.
-    pub removed: u64,
-}
-
 impl Store {
-    /// Removes the oldest segment if it may go; the newest with messages always stays. Call it again, after a pause,
-    /// while it removed something.
-    pub fn clean(&self, retention: Retention) -> io::Result<Cleaning> {
+    /// Removes the oldest segment if it may go; the newest with messages always stays. `true` where it removed one: call
+    /// it again, after a pause.
+    pub fn clean(&self, retention: Retention) -> io::Result<bool> {
         let segments = self.log.all();
-        let (Some(oldest), Some(next)) = (segments.first(), segments.get(1)) else { return Ok(Cleaning::default()) };
+        let (Some(oldest), Some(next)) = (segments.first(), segments.get(1)) else { return Ok(false) };
         // Queues that are not on disk yet could not be made again, and their offsets would be given anew. A file that
         // was made ahead holds no message.
         if next.base > self.derived_on_disk.load(Ordering::Acquire) || next.base >= self.visible() {
-            return Ok(Cleaning::default());
+            return Ok(false);
         }
         // The next one's first message was stored when this one was full.
         if let Retention::Before(time) = retention {
             let log::Found::Record { record, .. } = log::look(next.bytes()?, next.base, 0) else {
-                return Ok(Cleaning::default());
+                return Ok(false);
             };
             if record.store_timestamp >= time {
-                return Ok(Cleaning::default());
+                return Ok(false);
             }
         }
-        let removed = oldest.length;
         self.log.remove_oldest()?;
         tracing::info!("removed {}: the commit log begins at {}", oldest.path().display(), self.log.min_offset());
-        Ok(Cleaning { removed })
+        Ok(true)
     }
 
     /// Has queues and key index forget what the log does not have any more.

@@ -12,6 +12,14 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
+/// Zeros that are written at a time.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Whether an error passes when space is freed.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What is about to happen to a disk.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
@@ -182,6 +190,17 @@ impl DiskFile {
     pub fn write(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.tell(Change::Write(&self.path, position, bytes))?;
         self.file.write_all_at(bytes, position)
+    }
+
+    /// Writes zeros over a part.
+    pub fn zero(&self, part: Range<u64>) -> io::Result<()> {
+        let mut position = part.start;
+        while position < part.end {
+            let count = (part.end - position).min(ZEROS.len() as u64);
+            self.write(position, &ZEROS[..count as usize])?;
+            position += count;
+        }
+        Ok(())
     }
 
     pub fn read(&self, position: u64, bytes: &mut [u8]) -> io::Result<()> {

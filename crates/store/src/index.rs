@@ -15,9 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use protocol::properties;
+use protocol::record::Record;
+use protocol::sys_flag::message;
 use stdx::java;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, is_full};
 
 const HEADER_LENGTH: u64 = 40;
 const SLOT_LENGTH: u64 = 4;
@@ -37,10 +39,9 @@ pub struct Key {
     timestamp: i64,
 }
 
-/// The hashes of a message's keys: of its unique key, then of each word of `KEYS`.
-pub fn hashes(topic: &str, properties: &str, mut each: impl FnMut(i32)) {
-    let mut words = "";
-    let mut unique = None;
+/// A message's keys: its unique key, then each word of `KEYS`.
+pub fn keys(properties: &str) -> impl Iterator<Item = &str> {
+    let (mut unique, mut words) = (None, "");
     for (name, value) in properties::pairs(properties) {
         match name {
             properties::UNIQUE_KEY => unique = Some(value),
@@ -48,12 +49,15 @@ pub fn hashes(topic: &str, properties: &str, mut each: impl FnMut(i32)) {
             _ => {}
         }
     }
-    if unique.is_none() && words.is_empty() {
-        return;
+    unique.into_iter().chain(words.split(' ').filter(|word| !word.is_empty()))
+}
+
+/// The hashes of a record's keys. A rolled back transaction is not found by any.
+pub fn hashes(record: &Record<'_>, mut each: impl FnMut(i32)) {
+    if record.sys_flag & message::TRANSACTION_MASK != message::TRANSACTION_ROLLBACK {
+        let prefix = java::hash_on(java::hash_code(record.topic), "#");
+        keys(record.properties).for_each(|key| each(positive(java::hash_on(prefix, key))));
     }
-    let prefix = java::hash_on(java::hash_code(topic), "#");
-    let keys = unique.into_iter().chain(words.split(' ').filter(|word| !word.is_empty()));
-    keys.for_each(|key| each(positive(java::hash_on(prefix, key))));
 }
 
 /// Java's absolute value, and 0 for the one number that has none.
@@ -425,9 +429,7 @@ impl Index {
 
     /// The newest key.
     pub fn last(&self) -> Last {
-        let files = self.files.lock();
-        let newest = files.iter().rev().find(|file| file.header.next > 1);
-        newest.map_or(Last::default(), |f| Last { offset: f.header.end_offset as u64, timestamp: f.header.end_timestamp })
+        newest(&self.files.lock()).unwrap_or_default()
     }
 
     /// The log ends at `end`: files that know of more are removed, and what they held is read from the log again.
@@ -508,7 +510,7 @@ impl Index {
     }
 
     fn enter(&self, files: &mut VecDeque<File>, keys: &[Key]) -> io::Result<()> {
-        let newest = files.iter().rev().find(|file| file.header.next > 1).map(|file| file.header.end_offset as u64);
+        let newest = newest(files).map(|last| last.offset);
         let mut newest_keys = match (newest, keys.first()) {
             (Some(newest), Some(first)) if first.offset <= newest => keys_of_newest(files, newest)?,
             _ => 0,
@@ -575,8 +577,8 @@ impl Index {
             return Err(io::Error::other("the key index could not be written before; it is mended by the next start"));
         }
         file.flush().inspect_err(|error| {
-            let passes = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            self.failed.store(!passes, Ordering::Relaxed);
+            // A full disk passes.
+            self.failed.store(!is_full(error), Ordering::Relaxed);
         })
     }
 
@@ -624,6 +626,12 @@ fn remove_from(disk: &Disk, directory: &Path, first: u64) -> io::Result<()> {
     disk.sync_directory(directory)
 }
 
+/// The newest key of all files; `None` without any.
+fn newest(files: &VecDeque<File>) -> Option<Last> {
+    let file = files.iter().rev().find(|file| file.header.next > 1)?;
+    Some(Last { offset: file.header.end_offset as u64, timestamp: file.header.end_timestamp })
+}
+
 /// How many keys of the newest message have been entered.
 fn keys_of_newest(files: &VecDeque<File>, offset: u64) -> io::Result<usize> {
     let mut count = 0;
@@ -649,6 +657,7 @@ fn name_of(timestamp: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::record;
 
     const SHAPE: Shape = Shape { slots: 7, entries: 20 };
 
@@ -658,7 +667,7 @@ mod tests {
 
     fn keys(n: u64) -> Key {
         let mut hash = 0;
-        hashes("T", &format!("KEYS\u{1}k{}\u{2}", n % 5), |h| hash = h);
+        hashes(&record("T", 0, b"", &format!("KEYS\u{1}k{}\u{2}", n % 5)), |h| hash = h);
         Key::new(hash, n * 100, 1_700_000_000_000 + n as i64 * 1000)
     }
 

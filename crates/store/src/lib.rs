@@ -29,15 +29,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use protocol::properties;
 use protocol::record::{self, BLANK_LENGTH, Record};
-use protocol::sys_flag::message;
 pub use replication::Policy;
 use replication::Watermarks;
 
 pub use crate::check::{CheckReport, Damage, check};
 use crate::checkpoint::Checkpoint;
-pub use crate::clean::{Cleaning, Retention};
+pub use crate::clean::Retention;
 use crate::disk::Disk;
 use crate::index::{Index, Key};
 use crate::log::{Log, Slice, blank};
@@ -52,6 +50,9 @@ const PREPARE_AHEAD: u64 = 32 * 1024 * 1024;
 
 /// Bytes of log that a query may have the key index read, where that has not caught up.
 const CATCH_UP: u64 = 16 * 1024 * 1024;
+
+/// What the log says of an error at making its next file.
+const MAKING_A_FILE: &str = "making a commit log file";
 
 /// Queue files with unconfirmed writes up to which each is confirmed by itself at a checkpoint; where there are more,
 /// the whole file system is, in one call.
@@ -150,10 +151,8 @@ impl Batch {
         let at = self.data.len();
         record.encode(&mut self.data);
         let length = (self.data.len() - at) as u64;
-        if record.sys_flag & message::TRANSACTION_MASK != message::TRANSACTION_ROLLBACK {
-            let nth = self.messages.len();
-            index::hashes(record.topic, record.properties, |hash| self.keys.push((nth, hash)));
-        }
+        let nth = self.messages.len();
+        index::hashes(record, |hash| self.keys.push((nth, hash)));
         self.messages.push(Message { queue, at, length, tags_code, unit, place: Place::default() });
     }
 
@@ -437,7 +436,7 @@ impl Store {
             let last = &batch.messages[first + count - 1];
             let bytes = &batch.data[batch.messages[first].at..last.at + last.length as usize];
             let segment = self.segment_for(tail, base)?;
-            segment.reserve(at - base + bytes.len() as u64 + BLANK_LENGTH as u64).map_err(|e| self.write_failed(&segment, e))?;
+            self.reserve(&segment, at - base + bytes.len() as u64 + BLANK_LENGTH as u64)?;
             runs.push((segment, at, bytes));
             first += count;
         }
@@ -458,7 +457,7 @@ impl Store {
         if let Some(segment) = tail.segment.as_ref().filter(|s| s.base == base) {
             return Ok(segment.clone());
         }
-        let segment = self.log.segment_at(base).map_err(|error| self.create_failed(error))?;
+        let segment = self.log.segment_at(base).map_err(|error| self.no_room(MAKING_A_FILE, error))?;
         tail.segment = Some(segment.clone());
         Ok(segment)
     }
@@ -466,25 +465,16 @@ impl Store {
     fn finish_segment(&self, position: u64) -> Result<(), AppendError> {
         let length = self.log.segment_length();
         let left = length - position % length;
-        let segment = self.log.segment_at(position - position % length).map_err(|error| self.create_failed(error))?;
+        let segment = self.log.segment_at(position - position % length).map_err(|error| self.no_room(MAKING_A_FILE, error))?;
         segment
             .write(position % length, &blank(left))
             .map_err(|e| self.set_fence(&format!("writing {}", segment.path().display()), &e))
     }
 
-    fn create_failed(&self, error: io::Error) -> AppendError {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::DiskFull(error),
-            _ => self.set_fence("making a commit log file", &error),
-        }
-    }
-
-    /// A full disk shows when blocks are reserved, before anything is written: it passes when space is freed.
-    fn write_failed(&self, segment: &Segment, error: io::Error) -> AppendError {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::DiskFull(error),
-            _ => self.set_fence(&format!("reserving space in {}", segment.path().display()), &error),
-        }
+    /// A full disk shows when a file is made or blocks are reserved, before anything is written: it passes when space is
+    /// freed.
+    fn no_room(&self, what: &str, error: io::Error) -> AppendError {
+        if disk::is_full(&error) { AppendError::DiskFull(error) } else { self.set_fence(what, &error) }
     }
 
     /// Brings everything that is derived from the log up to the visible mark.
@@ -521,9 +511,9 @@ impl Store {
     }
 
     /// Has the disk confirm what is written; the marks stay, as nobody is there to wake who waits for them.
-    fn persist(&self) -> Result<u64, AppendError> {
+    fn persist(&self) -> io::Result<()> {
         let _one = self.syncing.lock();
-        self.persist_log()
+        self.persist_log().map(|_| ()).map_err(io::Error::other)
     }
 
     fn persist_log(&self) -> Result<u64, AppendError> {
@@ -555,22 +545,22 @@ impl Store {
         // The first file is made by the first send: a broker without messages has none.
         let Some(segment) = self.log.segment(written) else { return Ok(()) };
         let ahead = written - base + PREPARE_AHEAD.min(length / 4);
-        let reserve = |segment: &Segment, end: u64| {
-            segment.reserve(end.min(length)).or_else(|error| match self.write_failed(segment, error) {
-                // Sends will be told of it; this was only for their convenience.
-                AppendError::DiskFull(_) => Ok(()),
-                other => Err(other),
-            })
-        };
-        reserve(&segment, ahead)?;
-        if ahead > length {
-            match self.log.segment_at(base + length).map_err(|error| self.create_failed(error)) {
-                Ok(next) => reserve(&next, ahead - length)?,
-                Err(AppendError::DiskFull(_)) => {}
-                Err(error) => return Err(error),
+        let reserved = self.reserve(&segment, ahead.min(length)).and_then(|()| match ahead.checked_sub(length) {
+            Some(rest) if rest > 0 => {
+                let next = self.log.segment_at(base + length).map_err(|error| self.no_room(MAKING_A_FILE, error))?;
+                self.reserve(&next, rest)
             }
+            _ => Ok(()),
+        });
+        match reserved {
+            // Sends will be told of it; this was only for their convenience.
+            Err(AppendError::DiskFull(_)) => Ok(()),
+            other => other,
         }
-        Ok(())
+    }
+
+    fn reserve(&self, segment: &Segment, end: u64) -> Result<(), AppendError> {
+        segment.reserve(end).map_err(|error| self.no_room(&format!("reserving space in {}", segment.path().display()), error))
     }
 
     /// Has the key index follow the log, reading at most `budget` bytes of it. `true` where it has caught up.
@@ -582,10 +572,7 @@ impl Store {
         let stop = self.visible().min(position + budget);
         let mut keys = Vec::new();
         let position = self.each_record(position, stop, |record, offset| {
-            if record.sys_flag & message::TRANSACTION_MASK != message::TRANSACTION_ROLLBACK {
-                let key = |hash| keys.push(Key::new(hash, offset, record.store_timestamp));
-                index::hashes(record.topic, record.properties, key);
-            }
+            index::hashes(record, |hash| keys.push(Key::new(hash, offset, record.store_timestamp)));
         })?;
         index.add(&keys)?;
         Ok(index.has_read_log(position, || self.visible()))
@@ -621,7 +608,8 @@ impl Store {
         self.index(CATCH_UP)?;
         index.query(topic, key, begin, end, |offset| {
             if let Some(slice) = self.record(offset)
-                && record::decode_checked(slice.bytes()).is_ok_and(|r| r.topic == topic && has_key(r.properties, key))
+                && record::decode_checked(slice.bytes())
+                    .is_ok_and(|r| r.topic == topic && index::keys(r.properties).any(|own| own == key))
             {
                 found.push(slice);
             }
@@ -654,13 +642,12 @@ impl Store {
             (tail.marks.visible(), tail.timestamp, tail.entries)
         };
         self.persist_queues()?;
-        let persist = || self.persist().map(|_| ()).map_err(io::Error::other);
         let (indexed, index_from) = match &self.index {
             // The index on disk must not know more than the log on disk.
-            Some(index) => {
-                index.flush(persist).map(|(last, from)| (last.offset, from.map_or(derived, |from| from.min(derived))))?
-            }
-            None => persist().map(|()| (0, 0))?,
+            Some(index) => index
+                .flush(|| self.persist())
+                .map(|(last, from)| (last.offset, from.map_or(derived, |from| from.min(derived))))?,
+            None => self.persist().map(|()| (0, 0))?,
         };
         let checkpoint = Checkpoint { timestamp, derived, entries, indexed, index_from };
         checkpoint::write(&self.options.disk, &self.options.root, &checkpoint)?;
@@ -698,11 +685,6 @@ impl Store {
     pub fn record(&self, offset: u64) -> Option<Slice> {
         self.log.record(offset, self.visible())
     }
-}
-
-fn has_key(properties: &str, key: &str) -> bool {
-    properties::get(properties, properties::UNIQUE_KEY) == Some(key)
-        || properties::get(properties, properties::KEYS).is_some_and(|keys| keys.split(' ').any(|word| word == key))
 }
 
 #[cfg(test)]

@@ -128,10 +128,7 @@ impl Log {
 
     /// `length` bytes at `offset`, which must be within one segment. The caller looks only below the visible mark.
     pub fn read(&self, offset: u64, length: usize) -> Option<Slice> {
-        let segment = self.segment(offset)?;
-        let start = (offset - segment.base) as usize;
-        let end = start.checked_add(length)?;
-        (end <= segment.bytes().ok()?.len()).then_some(Slice { segment, start, length })
+        self.read_near(&mut None, offset, length)
     }
 
     /// [`Log::read`] for many reads that are near each other: the segment of the last one is looked at first.

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
@@ -203,19 +204,26 @@ impl Queue {
     /// The offset behind the last entry of the file at `base`: entries follow each other without a hole, and what
     /// comes behind them is zeros.
     fn first_empty(&self, state: &mut State, base: i64, per_file: i64) -> io::Result<i64> {
-        let (mut low, mut high) = (base, base + per_file);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.read_entry(state, middle)?.size > 0 { low = middle + 1 } else { high = middle }
-        }
-        Ok(low)
+        self.search(state, base..base + per_file, Self::read_entry, |entry| entry.size > 0)
     }
 
     fn first_message(&self, state: &mut State, end: i64) -> io::Result<i64> {
-        let (mut low, mut high) = (state.files.first().copied().unwrap_or(0), end);
+        let first = state.files.first().copied().unwrap_or(0);
+        self.search(state, first..end, Self::read_entry, |entry| entry.size == PRE_BLANK_SIZE)
+    }
+
+    /// The first offset of a range whose entry is not `before`, where all that are come first.
+    fn search(
+        &self,
+        state: &mut State,
+        range: Range<i64>,
+        read: impl Fn(&Self, &mut State, i64) -> io::Result<Entry>,
+        before: impl Fn(&Entry) -> bool,
+    ) -> io::Result<i64> {
+        let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.read_entry(state, middle)?.size == PRE_BLANK_SIZE { low = middle + 1 } else { high = middle }
+            if before(&read(self, state, middle)?) { low = middle + 1 } else { high = middle }
         }
         Ok(low)
     }
@@ -492,13 +500,9 @@ impl Queue {
         state.tail.clear();
         state.open = None;
         let Some((&first, &last)) = state.files.first().zip(state.files.last()) else { return Ok(()) };
-        let (mut low, mut high) = (first, last + self.per_file());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = self.read_or_nothing(&mut state, middle)?;
-            let keep = entry.size == PRE_BLANK_SIZE || entry.is_message() && (entry.offset as u64) < end;
-            if keep { low = middle + 1 } else { high = middle }
-        }
+        let low = self.search(&mut state, first..last + self.per_file(), Self::read_or_nothing, |entry| {
+            entry.size == PRE_BLANK_SIZE || entry.is_message() && (entry.offset as u64) < end
+        })?;
         // Half an entry from beyond the end may look like one before it, and mislead the search.
         let newest = if low > first { self.read_or_nothing(&mut state, low - 1)? } else { Entry::default() };
         let keep = match newest.is_message() {
@@ -549,7 +553,7 @@ impl Queue {
                 && let Some(part) = file.next_written(position)?
             {
                 let end = part.end.min(self.file_length);
-                file.write(part.start, &vec![0; (end - part.start) as usize])?;
+                file.zero(part.start..end)?;
                 position = part.end;
                 // Synced with the next checkpoint: until then, a start cuts back to the last one in any case.
                 if !state.dirty.contains(&base) {
@@ -567,12 +571,9 @@ impl Queue {
     pub(crate) fn correct_min(&self, log_min: u64) -> io::Result<()> {
         let mut state = self.state.lock();
         self.write_tail(&mut state)?;
-        let (mut low, mut high) = (state.min, state.written);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = self.read_entry(&mut state, middle)?;
-            if !entry.is_message() || (entry.offset as u64) < log_min { low = middle + 1 } else { high = middle }
-        }
+        let range = state.min..state.written;
+        let low =
+            self.search(&mut state, range, Self::read_entry, |entry| !entry.is_message() || (entry.offset as u64) < log_min)?;
         state.min = low;
         let keep = low - low % self.per_file();
         let last = state.files.last().copied();

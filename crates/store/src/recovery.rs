@@ -386,9 +386,7 @@ impl Store {
 
     fn follow(&self, record: &Record<'_>, position: u64, length: u64, keys: &mut Vec<Key>) -> io::Result<()> {
         let transaction = record.sys_flag & message::TRANSACTION_MASK;
-        if transaction != message::TRANSACTION_ROLLBACK {
-            index::hashes(record.topic, record.properties, |hash| keys.push(Key::new(hash, position, record.store_timestamp)));
-        }
+        index::hashes(record, |hash| keys.push(Key::new(hash, position, record.store_timestamp)));
         if transaction == message::TRANSACTION_PREPARED || transaction == message::TRANSACTION_ROLLBACK {
             return Ok(());
         }

@@ -17,8 +17,6 @@ use crate::disk::{Disk, DiskFile};
 const RESERVE_STEP: u64 = 16 * 1024 * 1024;
 /// How much is read at a time.
 const READ_STEP: usize = 1024 * 1024;
-/// Zeros that are written at a time.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// One segment of a log.
 #[derive(Debug)]
@@ -120,12 +118,7 @@ impl Segment {
 
     /// Writes zeros over a part, so that no old bytes come back to life behind new ones.
     pub fn zero(&self, from: u64, to: u64) -> io::Result<()> {
-        let mut position = from;
-        while position < to {
-            let count = (to - position).min(ZEROS.len() as u64);
-            self.file.write(position, &ZEROS[..count as usize])?;
-            position += count;
-        }
+        self.file.zero(from..to)?;
         self.file.sync()
     }
 

@@ -28,9 +28,10 @@ fn host() -> SocketAddr {
     "127.0.0.1:10911".parse().unwrap()
 }
 
-fn push(store: &Store, batch: &mut Batch, topic: &str, queue: i32, body: &[u8], unit: usize) {
-    let record = Record {
-        queue_id: queue,
+/// A record that has not been appended.
+pub(crate) fn record<'a>(topic: &'a str, queue_id: i32, body: &'a [u8], properties: &'a str) -> Record<'a> {
+    Record {
+        queue_id,
         flag: 0,
         queue_offset: 0,
         physical_offset: 0,
@@ -43,8 +44,12 @@ fn push(store: &Store, batch: &mut Batch, topic: &str, queue: i32, body: &[u8], 
         prepared_transaction_offset: 0,
         body,
         topic,
-        properties: "TAGS\u{1}a\u{2}",
-    };
+        properties,
+    }
+}
+
+fn push(store: &Store, batch: &mut Batch, topic: &str, queue: i32, body: &[u8], unit: usize) {
+    let record = record(topic, queue, body, "TAGS\u{1}a\u{2}");
     batch.push(store.queue(topic, queue).unwrap(), &record, 97, unit);
 }
 

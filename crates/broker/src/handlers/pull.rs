@@ -242,22 +242,23 @@ fn filter(broker: &Broker, request: &PullMessage<'_>, broadcast_enable: bool) ->
 fn in_request(broker: &Broker, request: &PullMessage<'_>) -> Arc<Subscription> {
     let text = request.subscription.unwrap_or("*");
     let kind = request.expression_type.unwrap_or("TAG");
-    let mut data = parse_tags(request.topic, text, request.sub_version);
-    if !matches!(kind, "" | "TAG") {
+    let data = if matches!(kind, "" | "TAG") {
+        parse_tags(request.topic, text, request.sub_version)
+    } else {
         if let Subscribed::Topic { subscription, .. } = broker.clients.subscription(request.consumer_group, request.topic)
             && subscription.data.sub_string == text
             && subscription.data.expression_type == kind
         {
             return subscription;
         }
-        data = SubscriptionData {
+        SubscriptionData {
             topic: request.topic.to_owned(),
             sub_string: text.to_owned(),
             sub_version: request.sub_version,
             expression_type: kind.to_owned(),
             ..SubscriptionData::default()
-        };
-    }
+        }
+    };
     Arc::new(Subscription::new(data))
 }
 
