@@ -13,9 +13,10 @@ use protocol::{batch, codes, message_id, names, properties, version};
 use store::{AppendError, Batch};
 
 use crate::announce::Ticket;
+use crate::config::BrokerRole;
 use crate::handlers::{Handled, can_write};
 use crate::transaction::{self, Ended};
-use crate::{Broker, stats};
+use crate::{Broker, BrokerConfig, stats};
 
 /// Queues of a group's dead letter topic.
 const DLQ_QUEUES: i32 = 1;
@@ -100,7 +101,7 @@ impl Reply {
     }
 }
 
-fn extra_fields(config: &crate::BrokerConfig) -> [(&str, &str); 2] {
+fn extra_fields(config: &BrokerConfig) -> [(&str, &str); 2] {
     [(properties::MESSAGE_REGION, &config.region_id), (properties::TRACE_ON, if config.trace_on { "true" } else { "false" })]
 }
 
@@ -137,18 +138,19 @@ impl Sends {
 
     /// Checks a send and adds its message to the batch.
     pub fn accept(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
-        let (topic, queue_id, announce) = self.check(broker, call, request)?;
-        if call.body.len() > broker.config().max_message_size as usize {
-            return Err(illegal(broker));
+        let config = broker.config();
+        let (topic, queue_id, announce) = self.check(broker, &config, call, request)?;
+        if call.body.len() > config.max_message_size as usize {
+            return Err(illegal(&config));
         }
-        let known = self.rewrite_properties(broker, request.properties.unwrap_or_default())?;
-        let known = check_half(broker, request, known)?;
+        let known = self.rewrite_properties(broker, &config, request.properties.unwrap_or_default())?;
+        let known = check_half(&config, request, known)?;
         let (topic, queue_id, known) = retry_or_dead_letter(broker, call, request, topic, queue_id, known)?;
         let message = Outgoing { flag: request.flag, body: call.body, reconsume_times: request.reconsume_times.unwrap_or(0) };
         let first = self.batch.len();
         let unique_key = known.unique_key.clone();
         let wait = known.wait;
-        self.push(broker, call, request, &topic, queue_id, &message, &known, 1)?;
+        self.push(broker, &config, call, request, &topic, queue_id, &message, &known, 1)?;
         // It counts for its own topic when it is committed.
         let half_topic = if known.prepared { broker.topics.get(names::TRANS_HALF_TOPIC) } else { None };
         let topic = half_topic.unwrap_or(topic);
@@ -158,23 +160,23 @@ impl Sends {
 
     /// Checks a send of several messages and adds them all to the batch.
     pub fn accept_batch(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
-        let (topic, queue_id, announce) = self.check(broker, call, request)?;
-        let limit = broker.config().max_message_size as usize;
+        let config = broker.config();
+        let (topic, queue_id, announce) = self.check(broker, &config, call, request)?;
         if names::is_retry_or_dlq(request.topic) {
             return Err(Refusal::new(
                 codes::MESSAGE_ILLEGAL,
                 format!("batch request does not support retry group {}", request.topic),
             ));
         }
-        if call.body.len() > limit {
-            return Err(illegal(broker));
+        if call.body.len() > config.max_message_size as usize {
+            return Err(illegal(&config));
         }
         let messages = batch::decode(call.body).map_err(|e| Refusal::new(codes::MESSAGE_ILLEGAL, e.to_string()))?;
         let first = self.batch.len();
         let mut wait = true;
         let mut pieces = Vec::with_capacity(messages.len());
         for message in &messages {
-            let known = self.rewrite_properties(broker, message.properties)?;
+            let known = self.rewrite_properties(broker, &config, message.properties)?;
             if known.delay_level > 0 {
                 return Err(Refusal::new(codes::MESSAGE_ILLEGAL, "a batch can't hold delayed messages"));
             }
@@ -186,12 +188,12 @@ impl Sends {
         }
         let total: usize =
             pieces.iter().zip(&messages).map(|((_, p), m)| m.body.len() + p.len() + topic.topic_name.len() + FIXED).sum();
-        fits(broker, total)?;
+        fits(&config, total)?;
         for (nth, (message, (known, text))) in messages.iter().zip(pieces).enumerate() {
             self.properties = text;
             let outgoing = Outgoing { flag: message.flag, body: message.body, reconsume_times: 0 };
             let unit = if nth == 0 { messages.len() } else { 0 };
-            self.push(broker, call, request, &topic, queue_id, &outgoing, &known, unit)
+            self.push(broker, &config, call, request, &topic, queue_id, &outgoing, &known, unit)
                 .inspect_err(|_| self.batch.truncate(first))?;
         }
         let unique_key = request.properties.and_then(|p| properties::get(p, properties::UNIQUE_KEY)).map(str::to_owned);
@@ -212,11 +214,11 @@ impl Sends {
     fn check(
         &self,
         broker: &Broker,
+        config: &BrokerConfig,
         call: &Call<'_>,
         request: &SendMessage<'_>,
     ) -> Result<(Arc<TopicConfig>, i32, Option<Ticket>), Refusal> {
-        let config = broker.config();
-        if broker.is_slave() {
+        if config.broker_role == BrokerRole::Slave {
             return Err(Refusal::new(codes::SERVICE_NOT_AVAILABLE, broker.slave_remark()));
         }
         let name = request.topic;
@@ -249,7 +251,7 @@ impl Sends {
 
     /// Brings a message's properties into `self.properties`, as they are stored: without malformed pieces, with the
     /// cluster's name, a unique key, and what consumers need to write message traces.
-    fn rewrite_properties(&mut self, broker: &Broker, text: &str) -> Result<Known, Refusal> {
+    fn rewrite_properties(&mut self, broker: &Broker, config: &BrokerConfig, text: &str) -> Result<Known, Refusal> {
         let out = &mut self.properties;
         out.clear();
         let mut known = Known { wait: true, ..Known::default() };
@@ -275,13 +277,12 @@ impl Sends {
             properties::push(out, properties::UNIQUE_KEY, &key);
             known.unique_key = Some(key);
         }
-        let config = broker.config();
         properties::push(out, properties::CLUSTER, &config.broker_cluster_name);
-        for (name, value) in extra_fields(&config) {
+        for (name, value) in extra_fields(config) {
             properties::push(out, name, value);
         }
         if out.len() > properties::MAX_LENGTH {
-            return Err(illegal(broker));
+            return Err(illegal(config));
         }
         Ok(known)
     }
@@ -290,6 +291,7 @@ impl Sends {
     fn push(
         &mut self,
         broker: &Broker,
+        config: &BrokerConfig,
         call: &Call<'_>,
         request: &SendMessage<'_>,
         topic: &TopicConfig,
@@ -310,7 +312,7 @@ impl Sends {
         };
         let reserve = if known.prepared { transaction::RESERVE } else { 0 };
         if self.properties.len() + reserve > properties::MAX_LENGTH {
-            return Err(illegal(broker));
+            return Err(illegal(config));
         }
         let record = Record {
             queue_id,
@@ -328,7 +330,7 @@ impl Sends {
             topic: name,
             properties: &self.properties,
         };
-        fits(broker, record.encoded_length() + reserve)?;
+        fits(config, record.encoded_length() + reserve)?;
         let queue = broker.store.queue(name, queue_id).map_err(|e| super::io_refusal("opening a consume queue", &e))?;
         self.batch.push(queue, &record, tags_code, unit);
         Ok(())
@@ -401,9 +403,9 @@ impl Sends {
 const FIXED: usize = 128;
 
 /// Refuses what can't be stored in one file of the commit log.
-fn fits(broker: &Broker, length: usize) -> Handled {
-    if length + BLANK_LENGTH > broker.config().mapped_file_size_commit_log as usize {
-        return Err(illegal(broker));
+fn fits(config: &BrokerConfig, length: usize) -> Handled {
+    if length + BLANK_LENGTH > config.mapped_file_size_commit_log as usize {
+        return Err(illegal(config));
     }
     Ok(())
 }
@@ -429,12 +431,12 @@ impl Answer {
 }
 
 /// Java's answer to a message that is too long in any part.
-fn illegal(broker: &Broker) -> Refusal {
+fn illegal(config: &BrokerConfig) -> Refusal {
     Refusal::new(
         codes::MESSAGE_ILLEGAL,
         format!(
             "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg properties length limit 32KB.",
-            broker.config().max_message_size
+            config.max_message_size
         ),
     )
 }
@@ -445,7 +447,7 @@ fn not_yet(what: &str) -> Refusal {
 
 /// Whether a message that says so is a half message: consumers of old clients send failed messages back as they got
 /// them, with the mark of the half message that they once were.
-fn check_half(broker: &Broker, request: &SendMessage<'_>, mut known: Known) -> Result<Known, Refusal> {
+fn check_half(config: &BrokerConfig, request: &SendMessage<'_>, mut known: Known) -> Result<Known, Refusal> {
     if !known.prepared {
         return Ok(known);
     }
@@ -453,7 +455,6 @@ fn check_half(broker: &Broker, request: &SendMessage<'_>, mut known: Known) -> R
         known.prepared = false;
         return Ok(known);
     }
-    let config = broker.config();
     if config.reject_transaction_message {
         let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
         return Err(Refusal::new(codes::NO_PERMISSION, remark));
