@@ -3,6 +3,7 @@
 //! One thread drives all connections with `poll`: many requests a write, many answers a read. What it costs the server
 //! is read from `/proc`.
 
+mod floor;
 mod load;
 mod process;
 mod report;
@@ -40,6 +41,11 @@ enum Command {
     #[command(after_help = "Example:
   ferrocket bench transaction --broker 127.0.0.1:10911 --server-pid $(pgrep -x ferrocket)")]
     Transaction(Options),
+    /// Be the server that a broker can't be faster than: it reads, appends to a file, and answers. Measure it with
+    /// `produce` and `latency` and `--serialization rocketmq`.
+    Floor(floor::Server),
+    /// Append to a file and sync it, one after the other: what SYNC_FLUSH can't be faster than.
+    Disk(floor::Disk),
 }
 
 #[derive(clap::Args, Clone)]
@@ -110,6 +116,8 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Consume(options) => (Options { in_flight: 1, ..options.clone() }, Work::Consume),
         Command::Latency(options) => (Options { in_flight: 1, connections: 1, ..options.clone() }, Work::Produce),
         Command::Transaction(options) => (options.clone(), Work::Transaction),
+        Command::Floor(options) => return floor::serve(options),
+        Command::Disk(options) => return floor::measure_disk(options),
     };
     if let Some(core) = options.pin {
         let mut cores = rustix::thread::CpuSet::new();
