@@ -284,13 +284,17 @@ impl Broker {
 
     fn answer_synced(&self, now: i64) {
         let visible = self.store.visible();
-        loop {
-            let done = self.waiting.lock().pop_front_if(|w| w.end() <= visible);
-            match done {
-                Some(send) => send.answer(self, codes::SUCCESS, now),
-                None => return,
-            }
-        }
+        self.answer_waiting(|send| send.end() <= visible, codes::SUCCESS, now);
+    }
+
+    /// Answers the sends at the front of those that wait.
+    fn answer_waiting(&self, done: impl Fn(&Waiting) -> bool, code: i32, now: i64) {
+        let done: Vec<Waiting> = {
+            let mut waiting = self.waiting.lock();
+            let count = waiting.iter().take_while(|send| done(send)).count();
+            waiting.drain(..count).collect()
+        };
+        send::answer_stored(self, done, code, now);
     }
 
     /// Tries the pulls again that wait for messages of a queue.
@@ -330,13 +334,7 @@ impl Broker {
 
     /// A send that the disk did not confirm in time is stored all the same: its answer says both.
     fn expire_sends(&self, now: i64) {
-        loop {
-            let late = self.waiting.lock().pop_front_if(|w| w.deadline <= now);
-            match late {
-                Some(send) => send.answer(self, codes::FLUSH_DISK_TIMEOUT, now),
-                None => return,
-            }
-        }
+        self.answer_waiting(|send| send.deadline <= now, codes::FLUSH_DISK_TIMEOUT, now);
     }
 
     fn deliver_delayed(&self, now: i64) {

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use protocol::exchange::{Connection, Outbox, Service};
 use protocol::frame;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, info, warn};
@@ -178,33 +179,67 @@ async fn worker(mut queue: mpsc::Receiver<Handover>, stopped: watch::Receiver<bo
     tokio::task::yield_now().await;
 }
 
-/// Bytes that wait to be written, filled from any thread.
+/// A connection's way out, which any thread may use: what the socket takes goes out at once, the rest waits for the session.
 struct Owed {
-    bytes: Mutex<OwedBytes>,
+    state: Mutex<OwedState>,
+    /// Something waits, or can't be written.
     notify: Notify,
 }
 
-#[derive(Default)]
-struct OwedBytes {
-    frames: Vec<Bytes>,
-    length: usize,
-    overflowed: bool,
+struct OwedState {
+    /// `None` once the session has ended, so that who still holds the connection does not keep its socket open.
+    socket: Option<OwnedWriteHalf>,
+    rest: BytesMut,
+    failed: Option<io::Error>,
+}
+
+impl Owed {
+    fn write(&self, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        let Some(socket) = state.socket.as_ref() else { return };
+        if state.failed.is_some() {
+            return;
+        }
+        let written = if state.rest.is_empty() { socket.try_write(bytes) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        match written {
+            Ok(count) if count == bytes.len() => return,
+            Ok(count) => state.rest.extend_from_slice(&bytes[count..]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.rest.extend_from_slice(bytes),
+            Err(error) => state.failed = Some(error),
+        }
+        if state.rest.len() > MAX_OWED_BYTES {
+            let reason = format!("it did not read {} bytes of answers", state.rest.len());
+            state.failed = Some(io::Error::new(io::ErrorKind::WriteZero, reason));
+        }
+        self.notify.notify_one();
+    }
+
+    /// Writes what waits, as far as the socket takes it. `false` where something still waits.
+    fn flush(&self) -> io::Result<bool> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        while state.failed.is_none() && !state.rest.is_empty() {
+            let Some(socket) = state.socket.as_ref() else { break };
+            match socket.try_write(&state.rest) {
+                Ok(count) => state.rest.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => state.failed = Some(error),
+            }
+        }
+        state.rest = BytesMut::new();
+        state.failed.take().map_or(Ok(true), Err)
+    }
+
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.socket = None;
+        state.rest = BytesMut::new();
+    }
 }
 
 impl Outbox for Owed {
     fn push(&self, frames: Bytes) {
-        let mut owed = self.bytes.lock();
-        if owed.overflowed {
-            return;
-        }
-        owed.length += frames.len();
-        owed.overflowed = owed.length > MAX_OWED_BYTES;
-        let first = owed.frames.is_empty();
-        owed.frames.push(frames);
-        drop(owed);
-        if first {
-            self.notify.notify_one();
-        }
+        self.write(&frames);
     }
 }
 
@@ -213,22 +248,25 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 async fn serve(handover: Handover, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let stream = TcpStream::from_std(handover.stream)?;
     stream.set_nodelay(true)?;
-    let owed = Arc::new(Owed { bytes: Mutex::default(), notify: Notify::new() });
     let local = stream.local_addr()?;
+    let (socket, write_half) = stream.into_split();
+    let state = OwedState { socket: Some(write_half), rest: BytesMut::new(), failed: None };
+    let owed = Arc::new(Owed { state: Mutex::new(state), notify: Notify::new() });
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let connection = Arc::new(Connection::new(id, handover.remote, local, owed.clone()));
     let mut session =
-        Session { stream, connection, owed, service: handover.service, options: handover.options, partial: BytesMut::new() };
+        Session { socket, connection, owed, service: handover.service, options: handover.options, partial: BytesMut::new() };
     let result = tokio::select! {
         result = session.run() => result,
         _ = stopped.wait_for(|stop| *stop) => Ok(()),
     };
+    session.owed.close();
     session.service.closed(now_ms(), &session.connection);
     result
 }
 
 struct Session {
-    stream: TcpStream,
+    socket: OwnedReadHalf,
     connection: Arc<Connection>,
     owed: Arc<Owed>,
     service: Arc<dyn Service>,
@@ -250,32 +288,31 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-enum Read {
+enum Event {
     Nothing,
-    Handled(Option<BytesMut>),
+    Handled,
+    /// The client reads again.
+    Writable,
     End,
 }
 
 impl Session {
+    /// Serves until the client closes. While answers wait for the client to read, nothing more is read from it.
     async fn run(&mut self) -> io::Result<()> {
         let owed = self.owed.clone();
         let mut heard = tokio::time::Instant::now();
         let idle = tokio::time::sleep(self.options.idle);
         tokio::pin!(idle);
+        let mut blocked = false;
         loop {
             tokio::select! {
-                read = poll_fn(|context| self.poll_read_and_handle(context)) => match read? {
-                    Read::Nothing => {}
-                    Read::Handled(out) => {
-                        heard = tokio::time::Instant::now();
-                        if let Some(out) = out {
-                            self.stream.write_all(&out).await?;
-                            give_back(out);
-                        }
-                    }
-                    Read::End => return Ok(()),
+                event = poll_fn(|context| self.poll_event(context, blocked)) => match event? {
+                    Event::Nothing => {}
+                    Event::Handled => heard = tokio::time::Instant::now(),
+                    Event::Writable => blocked = !self.flush()?,
+                    Event::End => return Ok(()),
                 },
-                _ = owed.notify.notified() => self.write_owed().await?,
+                _ = owed.notify.notified() => blocked = !self.flush()?,
                 _ = &mut idle => {
                     let end = heard + self.options.idle;
                     if end <= tokio::time::Instant::now() {
@@ -288,13 +325,24 @@ impl Session {
         }
     }
 
+    fn flush(&self) -> io::Result<bool> {
+        self.owed.flush().inspect_err(|error| warn!("closed {:?}: {error}", self.connection))
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>, blocked: bool) -> Poll<io::Result<Event>> {
+        if blocked {
+            return self.socket.as_ref().poll_write_ready(context).map_ok(|()| Event::Writable);
+        }
+        self.poll_read_and_handle(context)
+    }
+
     /// Reads once, when something has arrived, and has the core handle the whole frames of it.
-    fn poll_read_and_handle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Read>> {
+    fn poll_read_and_handle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let result = match self.poll_read_into(context, scratch) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(true)) => self.handle(scratch),
-                Poll::Ready(Ok(false)) => Ok(Read::End),
+                Poll::Ready(Ok(false)) => Ok(Event::End),
                 Poll::Ready(Err(error)) => Err(error),
             };
             if result.is_err() {
@@ -323,7 +371,7 @@ impl Session {
         buffer.reserve(missing.min(buffer.len()).max(READ_BYTES));
         // Polled anew each time: it keeps nothing between polls. A read that fills less than the buffer also tells
         // tokio that the socket is empty, which saves a second read for each request.
-        let open = pin!(self.stream.read_buf(buffer)).poll(context).map_ok(|count| count > 0);
+        let open = pin!(self.socket.read_buf(buffer)).poll(context).map_ok(|count| count > 0);
         while let Some(frame) =
             frame::take(buffer, self.options.max_frame_length).map_err(|error| refuse(&self.connection, error))?
         {
@@ -340,40 +388,17 @@ impl Session {
     }
 
     /// Has the core handle the frames, and writes what can be written at once.
-    fn handle(&self, Scratch { output, frames, .. }: &mut Scratch) -> io::Result<Read> {
+    fn handle(&self, Scratch { output, frames, .. }: &mut Scratch) -> io::Result<Event> {
         // Half a frame is no sign of life: a client that never finishes one is idle.
         if frames.is_empty() {
-            return Ok(Read::Nothing);
+            return Ok(Event::Nothing);
         }
         self.service.frames(now_ms(), &self.connection, frames, output).map_err(|error| refuse(&self.connection, error))?;
-        if output.is_empty() {
-            return Ok(Read::Handled(None));
+        if !output.is_empty() {
+            self.owed.write(output);
+            output.clear();
         }
-        match self.stream.try_write(output) {
-            Ok(written) if written == output.len() => {
-                output.clear();
-                Ok(Read::Handled(None))
-            }
-            Ok(written) => {
-                let mut rest = std::mem::take(output);
-                bytes::Buf::advance(&mut rest, written);
-                Ok(Read::Handled(Some(rest)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Read::Handled(Some(std::mem::take(output)))),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn write_owed(&mut self) -> io::Result<()> {
-        let owed = std::mem::take(&mut *self.owed.bytes.lock());
-        if owed.overflowed {
-            warn!("closed {:?}: it did not read {} bytes of answers", self.connection, owed.length);
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        match owed.frames.as_slice() {
-            [one] => self.stream.write_all(one).await,
-            many => self.stream.write_all(&many.concat()).await,
-        }
+        Ok(Event::Handled)
     }
 }
 
@@ -381,14 +406,4 @@ impl Session {
 fn refuse(connection: &Connection, error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     warn!("closed {connection:?}: {error}");
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-/// Keeps an output buffer for the next answers of this worker.
-fn give_back(mut buffer: BytesMut) {
-    buffer.clear();
-    SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.output.capacity() == 0 {
-            scratch.output = buffer;
-        }
-    });
 }

@@ -74,18 +74,23 @@ impl Waiting {
         let remark = format!("[OVERLOAD]{MAX_WAITING} sends wait for the disk; the message may have been stored");
         self.responder.answer_into(codes::SYSTEM_BUSY, Some(&remark), &(), &[], &[], out);
     }
+}
 
-    /// Answers with a code that means "stored": SUCCESS or FLUSH_DISK_TIMEOUT.
-    pub fn answer(self, broker: &Broker, code: i32, now: i64) {
-        let config = broker.config();
-        let extra = extra_fields(&config);
-        let Some(ticket) = self.announce else {
-            return self.responder.answer(code, None, &self.reply.typed(), &extra, &[]);
-        };
-        let mut answer = BytesMut::new();
-        let connection = self.responder.connection().clone();
-        self.responder.answer_into(code, None, &self.reply.typed(), &extra, &[], &mut answer);
-        broker.answer_when_registered(ticket, &connection, answer.freeze(), now);
+/// Answers sends with a code that means "stored": SUCCESS or FLUSH_DISK_TIMEOUT. Those of one connection that follow each
+/// other go out together.
+pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, code: i32, now: i64) {
+    let config = broker.config();
+    let extra = extra_fields(&config);
+    let mut out = BytesMut::new();
+    let mut sends = sends.into_iter().peekable();
+    while let Some(send) = sends.next() {
+        let connection = send.responder.connection().clone();
+        send.responder.answer_into(code, None, &send.reply.typed(), &extra, &[], &mut out);
+        if let Some(ticket) = send.announce {
+            broker.answer_when_registered(ticket, &connection, out.split().freeze(), now);
+        } else if sends.peek().is_none_or(|next| next.announce.is_some() || next.responder.connection().id != connection.id) {
+            connection.push(out.split().freeze());
+        }
     }
 }
 
@@ -356,7 +361,7 @@ impl Sends {
                     let deadline = now + i64::from(config.sync_flush_timeout);
                     let waiting = Waiting { end, deadline, responder: answer.responder, reply, announce: answer.announce };
                     match done {
-                        true => waiting.answer(broker, codes::SUCCESS, now),
+                        true => answer_stored(broker, [waiting], codes::SUCCESS, now),
                         false => broker.wait_for_disk(waiting, out),
                     }
                 }
