@@ -224,10 +224,16 @@ stdx::config! {
     /// Bytes of a socket's receive buffer; 0 leaves it to the system.
     Restart server_socket_rcv_buf_size: i32 = "serverSocketRcvBufSize", 0, in 0..;
 
-    /// Shown by `brokerStatus`; Ferrocket has no such queue.
-    Live send_thread_pool_queue_capacity: i32 = "sendThreadPoolQueueCapacity", 10_000;
-    /// Shown by `brokerStatus`; Ferrocket has no such queue.
-    Live pull_thread_pool_queue_capacity: i32 = "pullThreadPoolQueueCapacity", 100_000;
+    /// Sends that may wait for their turn at the log or for the disk; more are refused with SYSTEM_BUSY.
+    Live send_thread_pool_queue_capacity: i32 = "sendThreadPoolQueueCapacity", 10_000, in 1..;
+    /// Pulls that may wait for messages; more are refused with SYSTEM_BUSY.
+    Live pull_thread_pool_queue_capacity: i32 = "pullThreadPoolQueueCapacity", 100_000, in 1..;
+    /// ms that a send waits for its turn at the log before it is refused with SYSTEM_BUSY.
+    Live wait_time_mills_in_send_queue: i64 = "waitTimeMillsInSendQueue", 200, in 0..;
+    /// ms that a write to the log may take before sends are refused with SYSTEM_BUSY until it is done.
+    Live os_page_cache_busy_time_out_mills: i64 = "osPageCacheBusyTimeOutMills", 1000, in 0..;
+    /// Whether sends are refused that wait too long for their turn at the log.
+    Live broker_fast_failure_enable: bool = "brokerFastFailureEnable", true;
     /// Shown by `brokerStatus`; Ferrocket has no such queue.
     Live query_thread_pool_queue_capacity: i32 = "queryThreadPoolQueueCapacity", 20_000;
     /// Shown by `brokerStatus`; Ferrocket has no such pool.

@@ -9,9 +9,6 @@ use store::queue::Queue;
 
 use crate::handlers::pull::Pull;
 
-/// Pulls that may wait at the same time in all (Java: `pullThreadPoolQueueCapacity`).
-pub const MAX_HELD: usize = 100_000;
-
 /// A pull that waits.
 pub struct Held {
     pub pull: Pull,
@@ -33,10 +30,15 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// Keeps a pull until a message arrives in its queue or its deadline passes. Gives it back where too many wait.
-    pub fn park(&self, queue: &Arc<Queue>, held: Held) -> Result<(), Box<Held>> {
+    /// Pulls that wait.
+    pub fn count(&self) -> usize {
+        self.state.lock().count
+    }
+
+    /// Keeps a pull until a message arrives in its queue or its deadline passes. Gives it back where `capacity` wait.
+    pub fn park(&self, queue: &Arc<Queue>, held: Held, capacity: i32) -> Result<(), Box<Held>> {
         let mut state = self.state.lock();
-        if state.count >= MAX_HELD {
+        if state.count >= capacity as usize {
             return Err(Box::new(held));
         }
         state.count += 1;

@@ -5,6 +5,7 @@
 //! [`store::Store::append`] write the batch and derive → answers go out with one write. A message that waits for the
 //! disk is answered by [`Broker::sync`], a pull that waits by [`Broker::wake`] or [`Broker::tick`].
 
+mod admission;
 mod announce;
 pub mod clients;
 pub mod config;
@@ -27,15 +28,16 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
-use protocol::exchange::{Call, Connection, Refusal, Service};
+use protocol::exchange::{Call, Connection, ENOUGH_BYTES, Refusal, Service};
 use protocol::header::HeaderError;
 use protocol::requests::*;
 use protocol::{Frame, Header, codes, fastjson};
 use stdx::config::Table;
 use stdx::properties::Entry;
 use store::queue::Queue;
-use store::{AppendError, Batch, GetLimits, Store};
+use store::{AppendError, Batch, GetLimits, Store, Woken};
 
+use crate::admission::Admission;
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::handlers::send::{Sends, Waiting};
@@ -105,6 +107,7 @@ pub struct Broker {
     holds: Holds,
     locks: QueueLocks,
     stats: Stats,
+    admission: Admission,
     waiting: Mutex<VecDeque<Waiting>>,
     /// Buffers of reads that are done, for the next.
     spare_sends: Mutex<Vec<Sends>>,
@@ -132,8 +135,19 @@ impl Broker {
     /// Opens the broker's data and makes its system topics. `store_host` is the address that clients are given
     /// (`brokerIP1:listenPort`), which is part of message ids.
     pub fn open(config: BrokerConfig, store_host: SocketAddr, shell: Arc<dyn Shell>, now: i64) -> Result<Self, OpenError> {
+        Self::open_on(store::disk::Disk::default(), config, store_host, shell, now)
+    }
+
+    /// [`Broker::open`], on a disk that somebody watches.
+    pub fn open_on(
+        disk: store::disk::Disk,
+        config: BrokerConfig,
+        store_host: SocketAddr,
+        shell: Arc<dyn Shell>,
+        now: i64,
+    ) -> Result<Self, OpenError> {
         let levels = schedule::parse_levels(&config.message_delay_level).map_err(OpenError::DelayLevels)?;
-        let store = Store::open(config.store_options(levels.clone()))?;
+        let store = Store::open(store::Options { disk, ..config.store_options(levels.clone()) })?;
         let directory = store.root().join("config");
         let (topics, groups) = meta::open(&directory)?;
         let offsets = Offsets::open(directory.join("consumerOffset.json"))?;
@@ -160,6 +174,7 @@ impl Broker {
             holds: Holds::default(),
             locks: QueueLocks::default(),
             stats: Stats::default(),
+            admission: Admission::default(),
             waiting: Mutex::default(),
             spare_sends: Mutex::default(),
             shell,
@@ -256,22 +271,40 @@ impl Broker {
 
     /// Appends messages that no client waits for, and wakes who waits for them.
     pub(crate) fn append(&self, batch: &mut Batch, now: i64) -> Result<(), AppendError> {
-        let (end, woken) = self.store.append(batch, now)?;
+        let appended = self.store.append(batch, now)?;
+        self.appended(appended, now);
+        Ok(())
+    }
+
+    fn appended(&self, (end, woken): (u64, Woken), now: i64) {
         if self.store.visible() < end {
             self.shell.sync_wanted();
         }
         woken.iter().for_each(|queue| self.wake(queue, now));
+    }
+
+    /// [`Broker::append`] for a request, which waits for its turn no longer than a send.
+    pub(crate) fn append_for_request(&self, batch: &mut Batch, now: i64) -> Handled {
+        let config = self.config();
+        self.admit_send(&config, now, 0)?;
+        let patience = self.send_patience(&config, now);
+        match self.store.append_within(batch, now, patience.duration()) {
+            Ok(appended) => self.appended(appended, now),
+            Err(AppendError::Busy) => return Err(self.refuse_late_send(&patience)),
+            Err(error) => return Err(Refusal::new(codes::SYSTEM_ERROR, error.to_string())),
+        }
         Ok(())
     }
 
     /// Keeps the answer of a send until the disk has its message.
-    pub(crate) fn wait_for_disk(&self, send: Waiting, out: &mut BytesMut) {
-        let mut waiting = self.waiting.lock();
-        if waiting.len() >= handlers::send::MAX_WAITING {
-            drop(waiting);
-            return send.refuse_busy(out);
-        }
-        waiting.push_back(send);
+    pub(crate) fn wait_for_disk(&self, send: Waiting) {
+        self.admission.enter(1);
+        self.waiting.lock().push_back(send);
+    }
+
+    /// How many sends are under way, and for how long the first has waited for the disk, in ms.
+    pub(crate) fn waiting_sends(&self, now: i64) -> (usize, i64) {
+        (self.admission.sends(), self.waiting.lock().front().map_or(0, |send| now - send.since))
     }
 
     /// Has the disk confirm what is written, and answers who waited for it. Blocks; call it from a thread of its own.
@@ -294,6 +327,7 @@ impl Broker {
             let count = waiting.iter().take_while(|send| done(send)).count();
             waiting.drain(..count).collect()
         };
+        self.admission.leave(done.len());
         send::answer_stored(self, done, code, now);
     }
 
@@ -334,7 +368,8 @@ impl Broker {
 
     /// A send that the disk did not confirm in time is stored all the same: its answer says both.
     fn expire_sends(&self, now: i64) {
-        self.answer_waiting(|send| send.deadline <= now, codes::FLUSH_DISK_TIMEOUT, now);
+        let timeout = i64::from(self.config().sync_flush_timeout);
+        self.answer_waiting(|send| send.since + timeout <= now, codes::FLUSH_DISK_TIMEOUT, now);
     }
 
     fn deliver_delayed(&self, now: i64) {
@@ -393,8 +428,10 @@ impl Service for Broker {
     ) -> Result<(), HeaderError> {
         let mut sends = self.spare_sends.lock().pop().unwrap_or_default();
         let mut result = Ok(());
-        for frame in frames.drain(..) {
-            let header = match Header::decode(&frame) {
+        let mut handled = 0;
+        while let Some(frame) = frames.get(handled).filter(|_| out.len() < ENOUGH_BYTES) {
+            handled += 1;
+            let header = match Header::decode(frame) {
                 Ok(header) => header,
                 Err(error) => {
                     result = Err(error);
@@ -410,6 +447,7 @@ impl Service for Broker {
         }
         sends.complete(self, now, out);
         self.spare_sends.lock().push(sends);
+        frames.drain(..handled);
         result
     }
 

@@ -10,6 +10,7 @@ use stdx::properties as files;
 use super::*;
 use crate::handlers::pull::parse_tags;
 
+mod admission;
 mod transaction;
 
 struct NoShell;
@@ -39,12 +40,21 @@ struct World {
 }
 
 fn open(directory: &Path, settings: &str) -> Broker {
+    open_on(store::disk::Disk::default(), directory, settings)
+}
+
+fn open_on(disk: store::disk::Disk, directory: &Path, settings: &str) -> Broker {
     let mut config = BrokerConfig::default();
     let text = format!("mappedFileSizeCommitLog=65536\nbrokerName=broker-a\nmessageDelayLevel=1s 5s 10s 30s\n{settings}");
     let report = config.apply(Path::new("test"), &files::parse(text.as_bytes()).unwrap());
     assert_eq!(report.errors, Vec::<String>::new());
     config.resolve(directory, "host", "127.0.0.1").unwrap();
-    Broker::open(config, "127.0.0.1:10911".parse().unwrap(), Arc::new(NoShell), 0).unwrap()
+    Broker::open_on(disk, config, "127.0.0.1:10911".parse().unwrap(), Arc::new(NoShell), 0).unwrap()
+}
+
+fn world_on(disk: store::disk::Disk, settings: &str) -> World {
+    let directory = tempfile::tempdir().unwrap();
+    World { broker: open_on(disk, directory.path(), settings), directory, settings: settings.to_owned() }
 }
 
 fn world(settings: &str) -> World {

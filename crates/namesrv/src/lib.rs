@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use parking_lot::{Mutex, RwLock};
 use protocol::bodies::{BrokerMemberGroupReply, KvTable, TopicList, TopicRouteData};
-use protocol::exchange::{Call, Connection, Refusal, Service};
+use protocol::exchange::{Call, Connection, ENOUGH_BYTES, Refusal, Service};
 use protocol::header::HeaderError;
 use protocol::requests::*;
 use protocol::sys_flag::perm;
@@ -99,8 +99,10 @@ impl Service for Namesrv {
         frames: &mut Vec<Frame>,
         out: &mut BytesMut,
     ) -> Result<(), HeaderError> {
-        for frame in frames.drain(..) {
-            let header = Header::decode(&frame)?;
+        let mut handled = 0;
+        while let Some(frame) = frames.get(handled).filter(|_| out.len() < ENOUGH_BYTES) {
+            handled += 1;
+            let header = Header::decode(frame)?;
             if header.is_response() {
                 continue;
             }
@@ -109,6 +111,7 @@ impl Service for Namesrv {
                 call.refuse(&refusal);
             }
         }
+        frames.drain(..handled);
         Ok(())
     }
 

@@ -26,8 +26,14 @@ use crate::now_ms;
 /// What one read takes at the most; frames that arrive together are handled together.
 const READ_BYTES: usize = 128 * 1024;
 
-/// What a connection may owe its client before it is closed for not reading.
+/// What a connection may owe its client before it is closed for not reading, beside the answers to one read.
 const MAX_OWED_BYTES: usize = 64 * 1024 * 1024;
+/// What all connections may owe together: beyond it, who owes more than a small share is closed.
+const MAX_OWED_BY_ALL: usize = 1024 * 1024 * 1024;
+const SMALL_SHARE: usize = 1024 * 1024;
+
+/// Bytes that wait to be written to any connection of this process.
+static OWED_BY_ALL: AtomicUsize = AtomicUsize::new(0);
 
 /// Sockets that wait for a worker to take them over.
 const HANDOVER_QUEUE: usize = 1024;
@@ -35,7 +41,8 @@ const HANDOVER_QUEUE: usize = 1024;
 /// How a listener treats its connections.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// A connection that sends nothing whole for so long is closed (`serverChannelMaxIdleTimeSeconds`).
+    /// A connection that sends nothing whole for so long, or takes nothing of its answers, is closed
+    /// (`serverChannelMaxIdleTimeSeconds`).
     pub idle: Duration,
     pub max_frame_length: usize,
     pub backlog: i32,
@@ -193,25 +200,41 @@ struct OwedState {
     failed: Option<io::Error>,
 }
 
-impl Owed {
-    fn write(&self, bytes: &[u8]) {
-        let mut state = self.state.lock();
-        let Some(socket) = state.socket.as_ref() else { return };
-        if state.failed.is_some() {
-            return;
+impl OwedState {
+    fn owe(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        let by_all = OWED_BY_ALL.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+        if self.rest.len() > MAX_OWED_BYTES || by_all > MAX_OWED_BY_ALL && self.rest.len() > SMALL_SHARE {
+            let reason = format!("it did not read {} bytes of answers", self.rest.len());
+            self.fail(io::Error::new(io::ErrorKind::WriteZero, reason));
         }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.failed = Some(error);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        OWED_BY_ALL.fetch_sub(self.rest.len(), Ordering::Relaxed);
+        self.rest = BytesMut::new();
+    }
+}
+
+impl Owed {
+    /// Writes what the socket takes and keeps the rest. `false` where something waits.
+    fn write(&self, bytes: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        let Some(socket) = state.socket.as_ref().filter(|_| state.failed.is_none()) else { return false };
         let written = if state.rest.is_empty() { socket.try_write(bytes) } else { Err(io::ErrorKind::WouldBlock.into()) };
         match written {
-            Ok(count) if count == bytes.len() => return,
-            Ok(count) => state.rest.extend_from_slice(&bytes[count..]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.rest.extend_from_slice(bytes),
-            Err(error) => state.failed = Some(error),
-        }
-        if state.rest.len() > MAX_OWED_BYTES {
-            let reason = format!("it did not read {} bytes of answers", state.rest.len());
-            state.failed = Some(io::Error::new(io::ErrorKind::WriteZero, reason));
+            Ok(count) if count == bytes.len() => return true,
+            Ok(count) => state.owe(&bytes[count..]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.owe(bytes),
+            Err(error) => state.fail(error),
         }
         self.notify.notify_one();
+        false
     }
 
     /// Writes what waits, as far as the socket takes it. `false` where something still waits.
@@ -221,19 +244,22 @@ impl Owed {
         while state.failed.is_none() && !state.rest.is_empty() {
             let Some(socket) = state.socket.as_ref() else { break };
             match socket.try_write(&state.rest) {
-                Ok(count) => state.rest.advance(count),
+                Ok(count) => {
+                    state.rest.advance(count);
+                    OWED_BY_ALL.fetch_sub(count, Ordering::Relaxed);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => state.failed = Some(error),
+                Err(error) => state.fail(error),
             }
         }
-        state.rest = BytesMut::new();
+        state.forget();
         state.failed.take().map_or(Ok(true), Err)
     }
 
     fn close(&self) {
         let mut state = self.state.lock();
         state.socket = None;
-        state.rest = BytesMut::new();
+        state.forget();
     }
 }
 
@@ -254,8 +280,15 @@ async fn serve(handover: Handover, mut stopped: watch::Receiver<bool>) -> io::Re
     let owed = Arc::new(Owed { state: Mutex::new(state), notify: Notify::new() });
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let connection = Arc::new(Connection::new(id, handover.remote, local, owed.clone()));
-    let mut session =
-        Session { socket, connection, owed, service: handover.service, options: handover.options, partial: BytesMut::new() };
+    let mut session = Session {
+        socket,
+        connection,
+        owed,
+        service: handover.service,
+        options: handover.options,
+        partial: BytesMut::new(),
+        unhandled: Vec::new(),
+    };
     let result = tokio::select! {
         result = session.run() => result,
         _ = stopped.wait_for(|stop| *stop) => Ok(()),
@@ -273,6 +306,8 @@ struct Session {
     options: Options,
     /// The beginning of a frame whose rest has not arrived.
     partial: BytesMut,
+    /// Frames whose answers would be too many before those to the frames before them are written.
+    unhandled: Vec<protocol::Frame>,
 }
 
 /// Buffers that all connections of a worker share, as only one of them reads at a time: an idle connection
@@ -290,7 +325,10 @@ thread_local! {
 
 enum Event {
     Nothing,
-    Handled,
+    /// Frames were handled, and their answers written or not.
+    Handled {
+        written: bool,
+    },
     /// The client reads again.
     Writable,
     End,
@@ -308,15 +346,21 @@ impl Session {
             tokio::select! {
                 event = poll_fn(|context| self.poll_event(context, blocked)) => match event? {
                     Event::Nothing => {}
-                    Event::Handled => heard = tokio::time::Instant::now(),
-                    Event::Writable => blocked = !self.flush()?,
+                    Event::Handled { written } => {
+                        heard = tokio::time::Instant::now();
+                        blocked = !written;
+                    }
+                    Event::Writable => {
+                        heard = tokio::time::Instant::now();
+                        blocked = !self.flush()?;
+                    }
                     Event::End => return Ok(()),
                 },
                 _ = owed.notify.notified() => blocked = !self.flush()?,
                 _ = &mut idle => {
                     let end = heard + self.options.idle;
                     if end <= tokio::time::Instant::now() {
-                        info!("closed {:?}: nothing whole arrived for {:?}", self.connection, self.options.idle);
+                        info!("closed {:?}: nothing whole arrived, and no answer was taken, for {:?}", self.connection, self.options.idle);
                         return Ok(());
                     }
                     idle.as_mut().reset(end);
@@ -336,9 +380,14 @@ impl Session {
         self.poll_read_and_handle(context)
     }
 
-    /// Reads once, when something has arrived, and has the core handle the whole frames of it.
+    /// Reads once, when something has arrived, and has the core handle the whole frames of it. What is left of the last
+    /// read comes first.
     fn poll_read_and_handle(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         SCRATCH.with_borrow_mut(|scratch| {
+            if !self.unhandled.is_empty() {
+                scratch.frames.append(&mut self.unhandled);
+                return Poll::Ready(self.handle(scratch));
+            }
             let result = match self.poll_read_into(context, scratch) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(true)) => self.handle(scratch),
@@ -388,17 +437,16 @@ impl Session {
     }
 
     /// Has the core handle the frames, and writes what can be written at once.
-    fn handle(&self, Scratch { output, frames, .. }: &mut Scratch) -> io::Result<Event> {
+    fn handle(&mut self, Scratch { output, frames, .. }: &mut Scratch) -> io::Result<Event> {
         // Half a frame is no sign of life: a client that never finishes one is idle.
         if frames.is_empty() {
             return Ok(Event::Nothing);
         }
         self.service.frames(now_ms(), &self.connection, frames, output).map_err(|error| refuse(&self.connection, error))?;
-        if !output.is_empty() {
-            self.owed.write(output);
-            output.clear();
-        }
-        Ok(Event::Handled)
+        self.unhandled.append(frames);
+        let written = output.is_empty() || self.owed.write(output);
+        output.clear();
+        Ok(Event::Handled { written })
     }
 }
 

@@ -12,10 +12,15 @@ use crate::header::{FLAG_ONEWAY, FLAG_RESPONSE, HeaderError, Outgoing, Typed};
 use crate::requests::{FieldError, Request};
 use crate::{Frame, Header, Serialization, codes};
 
+/// Bytes of answers to one read from which on the core handles no more of its frames until these are written: requests
+/// are small and answers may be large.
+pub const ENOUGH_BYTES: usize = 1024 * 1024;
+
 /// A server's core.
 pub trait Service: Send + Sync + 'static {
-    /// Handles the frames of one read, in their order, and empties `frames`. Answers that are ready are
-    /// appended to `out`, which the caller writes to the connection. `now` is in ms since 1970.
+    /// Handles the frames of one read, in their order, and takes them out of `frames`. Answers that are ready are
+    /// appended to `out`, which the caller writes to the connection. Where that has reached [`ENOUGH_BYTES`], the frames
+    /// that are left are to be given again, with an empty `out`. `now` is in ms since 1970.
     ///
     /// An error means that a frame's header can't be read: no answer can be addressed, so the connection is closed.
     fn frames(

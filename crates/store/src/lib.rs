@@ -26,7 +26,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use protocol::record::{self, BLANK_LENGTH, Record};
@@ -93,6 +94,9 @@ pub enum AppendError {
     Refused(String),
     #[error("{0}")]
     Rebuilding(Progress),
+    /// Another append takes long: the log was not free in time.
+    #[error("another write to the commit log takes long")]
+    Busy,
     #[error("a message of {length} bytes does not fit a commit log file of {segment}")]
     TooLarge { length: u64, segment: u64 },
 }
@@ -210,6 +214,8 @@ pub struct Store {
     index: Option<Index>,
     tail: Mutex<Tail>,
     visible: AtomicU64,
+    /// When the append under way began, in ms; 0 where there is none.
+    appending: AtomicI64,
     /// One sync at a time; the marks move in its order.
     syncing: Mutex<()>,
     /// One checkpoint at a time. `false` after an error: what the disk has of the queues is not known any more, and
@@ -366,13 +372,34 @@ impl Store {
     /// Appends all messages of the batch, or none. Returns the end of the last record, which is acknowledged once
     /// [`Store::visible`] has reached it, and the queues whose watchers are to be told.
     pub fn append(&self, batch: &mut Batch, now: i64) -> Result<(u64, Woken), AppendError> {
-        let mut tail = self.tail.lock();
+        self.append_in_turn(&mut self.tail.lock(), batch, now)
+    }
+
+    /// [`Store::append`], unless other appends take longer than `patience`: then it is [`AppendError::Busy`].
+    pub fn append_within(&self, batch: &mut Batch, now: i64, patience: Duration) -> Result<(u64, Woken), AppendError> {
+        let mut tail = self.tail.try_lock_for(patience).ok_or(AppendError::Busy)?;
+        self.append_in_turn(&mut tail, batch, now)
+    }
+
+    /// The `now` of the append under way, where there is one.
+    pub fn appending_since(&self) -> Option<i64> {
+        Some(self.appending.load(Ordering::Relaxed)).filter(|since| *since > 0)
+    }
+
+    fn append_in_turn(&self, tail: &mut Tail, batch: &mut Batch, now: i64) -> Result<(u64, Woken), AppendError> {
+        self.appending.store(now, Ordering::Relaxed);
+        let appended = self.append_locked(tail, batch, now);
+        self.appending.store(0, Ordering::Relaxed);
+        appended
+    }
+
+    fn append_locked(&self, tail: &mut Tail, batch: &mut Batch, now: i64) -> Result<(u64, Woken), AppendError> {
         self.check_open()?;
         tail.timestamp = tail.timestamp.max(now);
         let timestamp = tail.timestamp;
         let start = tail.marks.written();
         let end = self.place(batch, start, timestamp)?;
-        if let Err(error) = self.write(&mut tail, batch, start) {
+        if let Err(error) = self.write(tail, batch, start) {
             for message in batch.messages.iter().rev() {
                 message.queue.set_next_offset(message.place.queue_offset);
             }
@@ -392,7 +419,7 @@ impl Store {
             let key = |(nth, hash): &(usize, i32)| Key::new(*hash, batch.messages[*nth].place.physical_offset, timestamp);
             tail.keys.extend(batch.keys.iter().map(key));
         }
-        Ok((end, self.derive(&mut tail)))
+        Ok((end, self.derive(tail)))
     }
 
     /// Gives every message its offsets. Returns the end of the last.

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use protocol::{record::Record, sys_flag::message};
@@ -85,6 +85,7 @@ pub(crate) fn open(options: Options) -> Result<Store, OpenError> {
     let loaded = checkpoint::read(&root).map_err(at(&root.join("checkpoint")))?;
     let mut store = Store {
         visible: AtomicU64::new(0),
+        appending: AtomicI64::new(0),
         tail: Mutex::new(Tail {
             marks: Watermarks::new(options.policy, 0),
             pending: VecDeque::new(),

@@ -6,12 +6,12 @@ use stdx::config::{InertGroup, flag, float, int, text};
 #[rustfmt::skip]
 pub const INERT: &[InertGroup] = &[
     InertGroup {
-        why: "Ferrocket has no thread pools and no queues in front of them",
+        why: "a request is handled as soon as it is read: Ferrocket has no thread pools and no queues in front of them",
         keys: &[
             int("ackMessageThreadPoolNums", "16"), int("ackThreadPoolQueueCapacity", "100000"),
             int("adminBrokerThreadPoolNums", "16"), int("adminBrokerThreadPoolQueueCapacity", "10000"),
             flag("asyncSendEnable", "true"), int("batchDispatchRequestThreadPoolNums", "16"),
-            flag("brokerFastFailureEnable", "true"), int("clientCallbackExecutorThreads", ""),
+            int("clientCallbackExecutorThreads", ""),
             int("clientManageThreadPoolNums", "32"), int("clientManagerThreadPoolQueueCapacity", "1000000"),
             int("clientWorkerThreads", "4"), int("compactionThreadNum", "6"), int("consumerManageThreadPoolNums", "32"),
             int("consumerManagerThreadPoolQueueCapacity", "1000000"), int("dispatchCqCacheNum", "4096"),
@@ -33,7 +33,7 @@ pub const INERT: &[InertGroup] = &[
             int("topicQueueLockNum", "32"), int("waitTimeMillsInAckQueue", "3000"),
             int("waitTimeMillsInAdminBrokerQueue", "5000"), int("waitTimeMillsInHeartbeatQueue", "31000"),
             int("waitTimeMillsInLitePullQueue", "5000"), int("waitTimeMillsInPullQueue", "5000"),
-            int("waitTimeMillsInSendQueue", "200"), int("waitTimeMillsInTransactionQueue", "3000"),
+            int("waitTimeMillsInTransactionQueue", "3000"),
         ],
     },
     InertGroup {
@@ -74,7 +74,7 @@ pub const INERT: &[InertGroup] = &[
             int("globalColdReadThreshold", "104857600"), int("logicQueueForceSwapMapInterval", "43200000"),
             int("logicQueueSwapMapInterval", "3600000"), int("logicQueueSwapMapReserveFileNum", "20"),
             flag("mappedFileSwapEnable", "true"), int("maxChecksumRange", "1073741824"),
-            int("osPageCacheBusyTimeOutMills", "1000"), flag("putConsumeQueueDataByFileChannel", "true"),
+            flag("putConsumeQueueDataByFileChannel", "true"),
             flag("readUnCommitted", "false"), int("sampleCountThreshold", "5000"), int("sampleSteps", "32"),
             int("sharedByteBufferNum", "16"), int("spinLockCollisionRetreatOptimalDegree", "1000"),
             int("timerColdDataCheckIntervalMs", "60000"), flag("transferMsgByHeap", "true"),

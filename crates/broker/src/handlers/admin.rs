@@ -8,6 +8,7 @@ use protocol::requests::GetBrokerConfigReply;
 use protocol::{codes, fastjson, version};
 use stdx::properties;
 
+use crate::admission::REASONS;
 use crate::handlers::Handled;
 use crate::stats::{Rate, value};
 use crate::{Broker, stats};
@@ -58,7 +59,11 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
     put("dispatchBehindBytes", (written - broker.store.visible()).to_string());
     put("earliestMessageTimeStamp", broker.store.earliest_timestamp().unwrap_or(-1).to_string());
     put("startAcceptSendRequestTimeStamp", config.start_accept_send_request_time_stamp.to_string());
-    put("pageCacheLockTimeMills", "0".into());
+    put("pageCacheLockTimeMills", broker.append_time(now).to_string());
+    put("pullsHeld", broker.holds.count().to_string());
+    for (reason, name) in REASONS {
+        put(name, broker.admission.refused(reason).to_string());
+    }
     if let Some(progress) = broker.store.rebuilding() {
         put("rebuilding", progress.to_string());
     }
@@ -70,9 +75,10 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
         put(key, "0.0".into());
     }
     for (pool, capacity) in pools(&config) {
-        put(&format!("{pool}ThreadPoolQueueSize"), "0".into());
+        let (size, wait) = if pool == "send" { broker.waiting_sends(now) } else { (0, 0) };
+        put(&format!("{pool}ThreadPoolQueueSize"), size.to_string());
         put(&format!("{pool}ThreadPoolQueueCapacity"), capacity.to_string());
-        put(&format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), "0".into());
+        put(&format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), wait.to_string());
     }
     if let Some(disk) = broker.shell.disk(broker.store.root()) {
         let ratio = disk.used as f64 / disk.total.max(1) as f64;

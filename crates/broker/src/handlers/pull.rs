@@ -11,6 +11,7 @@ use protocol::{codes, names, record};
 use store::queue::Queue;
 use store::{GetLimits, GetResult, GetStatus};
 
+use crate::admission::Reason;
 use crate::clients::{Subscribed, Subscription};
 use crate::filter;
 use crate::handlers::clients::require_property_filter;
@@ -107,13 +108,11 @@ pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'
     if code_of(&result, pull.offset) == codes::PULL_NOT_FOUND && pull.suspend_ms > 0 {
         let queue = pull.queue.clone();
         let held = Held { deadline: call.now + pull.suspend_ms, pull, responder: call.park() };
-        match broker.holds.park(&queue, held) {
-            // A message may have come between the read and the park.
-            Ok(()) if queue.max_offset() > request.queue_offset => broker.wake(&queue, call.now),
-            Ok(()) => {}
-            Err(full) => {
-                answer(broker, &full.pull, &result, |code, remark, reply, body| call.answer_with(code, remark, reply, &[], body))
-            }
+        let capacity = broker.config().pull_thread_pool_queue_capacity;
+        broker.holds.park(&queue, held, capacity).map_err(|_| too_many(broker, capacity))?;
+        // A message may have come between the read and the park.
+        if queue.max_offset() > request.queue_offset {
+            broker.wake(&queue, call.now);
         }
         return Ok(());
     }
@@ -136,14 +135,27 @@ pub fn retry(broker: &Broker, mut held: Held, now: i64) {
         // What did not match is not looked at again.
         held.pull.offset = held.pull.offset.max(result.next);
         let (queue, offset) = (held.pull.queue.clone(), held.pull.offset);
-        match broker.holds.park(&queue, held) {
+        let capacity = broker.config().pull_thread_pool_queue_capacity;
+        match broker.holds.park(&queue, held, capacity) {
             Ok(()) if queue.max_offset() > offset => broker.wake(&queue, now),
             Ok(()) => {}
-            Err(full) => reply_to(broker, *full, &result),
+            Err(held) => {
+                let refusal = too_many(broker, capacity);
+                held.responder.answer(refusal.code, Some(&refusal.remark), &(), &[], &[]);
+            }
         }
         return;
     }
     reply_to(broker, held, &result);
+}
+
+/// Told that nothing was found, a client would ask again at once; SYSTEM_BUSY has it wait.
+fn too_many(broker: &Broker, capacity: i32) -> Refusal {
+    let remark = format!(
+        "[OVERLOAD]system busy, start flow control for a while: {} pulls wait for messages, pullThreadPoolQueueCapacity is {capacity}",
+        broker.holds.count()
+    );
+    broker.admission.refuse(Reason::PullOverload, remark)
 }
 
 fn reply_to(broker: &Broker, held: Held, result: &GetResult) {

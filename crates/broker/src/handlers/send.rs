@@ -20,8 +20,6 @@ use crate::{Broker, BrokerConfig, stats};
 
 /// Queues of a group's dead letter topic.
 const DLQ_QUEUES: i32 = 1;
-/// Sends that may wait for the disk at the same time; more are refused with SYSTEM_BUSY.
-pub const MAX_WAITING: usize = 100_000;
 
 /// The sends of one read on their way to the log.
 #[derive(Default)]
@@ -51,7 +49,8 @@ struct Answer {
 /// A send that waits until the log's mark has passed it.
 pub struct Waiting {
     end: u64,
-    pub deadline: i64,
+    /// When it came, in ms.
+    pub since: i64,
     responder: Responder,
     reply: Reply,
     announce: Option<Ticket>,
@@ -67,12 +66,6 @@ struct Reply {
 impl Waiting {
     pub fn end(&self) -> u64 {
         self.end
-    }
-
-    /// Too many sends wait for the disk. The message is written, but nobody will say when it is on disk.
-    pub fn refuse_busy(self, out: &mut BytesMut) {
-        let remark = format!("[OVERLOAD]{MAX_WAITING} sends wait for the disk; the message may have been stored");
-        self.responder.answer_into(codes::SYSTEM_BUSY, Some(&remark), &(), &[], &[], out);
     }
 }
 
@@ -226,6 +219,7 @@ impl Sends {
         if config.broker_role == BrokerRole::Slave {
             return Err(Refusal::new(codes::SERVICE_NOT_AVAILABLE, broker.slave_remark()));
         }
+        broker.admit_send(config, call.now, self.answers.len())?;
         let name = request.topic;
         let (topic, announce) = match broker.topics.get(name) {
             Some(topic) => (topic, None),
@@ -346,11 +340,16 @@ impl Sends {
         if self.batch.is_empty() {
             return;
         }
-        match broker.store.append(&mut self.batch, now) {
+        let config = broker.config();
+        let patience = broker.send_patience(&config, now);
+        let sends = self.answers.len();
+        broker.admission.enter(sends);
+        let appended = broker.store.append_within(&mut self.batch, now, patience.duration());
+        broker.admission.leave(sends);
+        match appended {
             Ok((end, woken)) => {
                 self.count(broker);
                 let visible = broker.store.visible() >= end;
-                let config = broker.config();
                 for answer in self.answers.drain(..) {
                     let reply = answer.reply(&self.batch, broker);
                     let done = visible || !answer.wait;
@@ -358,11 +357,10 @@ impl Sends {
                         answer.responder.answer_into(codes::SUCCESS, None, &reply.typed(), &extra_fields(&config), &[], out);
                         continue;
                     }
-                    let deadline = now + i64::from(config.sync_flush_timeout);
-                    let waiting = Waiting { end, deadline, responder: answer.responder, reply, announce: answer.announce };
+                    let waiting = Waiting { end, since: now, responder: answer.responder, reply, announce: answer.announce };
                     match done {
                         true => answer_stored(broker, [waiting], codes::SUCCESS, now),
-                        false => broker.wait_for_disk(waiting, out),
+                        false => broker.wait_for_disk(waiting),
                     }
                 }
                 for (responder, ended) in self.ended.drain(..) {
@@ -376,7 +374,12 @@ impl Sends {
                     broker.wake(&queue, now);
                 }
             }
-            Err(error) => self.refuse(broker, &error, out),
+            Err(AppendError::Busy) => self.refuse_all(broker, out, || broker.refuse_late_send(&patience)),
+            Err(error) => {
+                stats::add(&broker.stats.counters.put_failed, self.batch.len() as u64);
+                let remark = format!("service not available now. It may be caused by one of the following reasons: {error}");
+                self.refuse_all(broker, out, || Refusal::new(codes::SERVICE_NOT_AVAILABLE, remark.clone()));
+            }
         }
         self.batch.clear();
     }
@@ -391,15 +394,16 @@ impl Sends {
         self.ended.iter().filter_map(|(_, ended)| ended.committed.as_ref()).for_each(|topic| counters.add_topic(topic, 1));
     }
 
-    fn refuse(&mut self, broker: &Broker, error: &AppendError, out: &mut BytesMut) {
-        stats::add(&broker.stats.counters.put_failed, self.batch.len() as u64);
-        let remark = format!("service not available now. It may be caused by one of the following reasons: {error}");
-        for answer in self.answers.drain(..) {
-            answer.responder.answer_into(codes::SERVICE_NOT_AVAILABLE, Some(&remark), &(), &[], &[], out);
-        }
-        for (responder, ended) in self.ended.drain(..) {
+    /// Nothing of the batch was stored.
+    fn refuse_all(&mut self, broker: &Broker, out: &mut BytesMut, refusal: impl Fn() -> Refusal) {
+        let answers = self.answers.drain(..).map(|answer| answer.responder);
+        let ended = self.ended.drain(..).map(|(responder, ended)| {
             broker.transactions.ended(&ended, false);
-            responder.answer_into(codes::SERVICE_NOT_AVAILABLE, Some(&remark), &(), &[], &[], out);
+            responder
+        });
+        for responder in answers.chain(ended) {
+            let refusal = refusal();
+            responder.answer_into(refusal.code, Some(&refusal.remark), &(), &[], &[], out);
         }
     }
 }

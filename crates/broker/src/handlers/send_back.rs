@@ -85,5 +85,5 @@ fn append(broker: &Broker, now: i64, failed: &Record<'_>, topic: &str, queue_id:
     let queue = broker.store.queue(topic, queue_id).map_err(|e| io_refusal("opening a consume queue", &e))?;
     let mut batch = Batch::default();
     batch.push(queue, &record, tags_code, 1);
-    broker.append(&mut batch, now).map_err(|e| Refusal::new(codes::SYSTEM_ERROR, e.to_string()))
+    broker.append_for_request(&mut batch, now)
 }
