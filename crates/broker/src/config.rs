@@ -207,6 +207,8 @@ stdx::config! {
     Live long_polling_enable: bool = "longPollingEnable", true;
     /// ms that a pull which finds nothing waits without `longPollingEnable`.
     Live short_polling_time_mills: i64 = "shortPollingTimeMills", 1000, in 0..=60_000;
+    /// ms that an ordered consumer keeps a queue's lock without renewing it.
+    Live rebalance_lock_max_live_time: i64 = "rocketmq.broker.rebalance.lockMaxLiveTime", 60_000, in 1..;
     /// Whether members of a group are told at once when one joins or leaves.
     Live notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable", true;
     /// Whether consumers are told to read from a slave.

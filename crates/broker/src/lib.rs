@@ -353,7 +353,7 @@ impl Broker {
         }
         if due(&self.timers.housekeeping, now, HOUSEKEEPING_MS) {
             client_handlers::expire(self, now);
-            self.locks.expire(now);
+            self.locks.expire(now, self.config().rebalance_lock_max_live_time);
         }
         if due(&self.timers.offsets, now, i64::from(self.config().flush_consumer_offset_interval)) {
             self.save_offsets(now);

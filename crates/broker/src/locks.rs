@@ -1,16 +1,20 @@
-//! Queue locks of ordered consumers: a queue belongs to one client of a group for a minute, unless it is renewed.
+//! Queue locks of ordered consumers: a queue belongs to one client of a group for a while, unless the lock is renewed.
+//! The lifetime is `rocketmq.broker.rebalance.lockMaxLiveTime`, which is a system property of Java's broker, in ms.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use protocol::bodies::QueueValue;
 
-/// How long a lock lives without being renewed (`rocketmq.broker.rebalance.lockMaxLiveTime`).
-const LIFETIME_MS: i64 = 60_000;
-
 struct Lock {
     client: String,
     renewed: i64,
+}
+
+impl Lock {
+    fn lives(&self, now: i64, lifetime: i64) -> bool {
+        now - self.renewed <= lifetime
+    }
 }
 
 /// Locks by consumer group and queue.
@@ -21,13 +25,13 @@ pub struct QueueLocks {
 
 impl QueueLocks {
     /// Takes or renews locks for a client; returns the queues that it holds.
-    pub fn lock(&self, group: &str, client: &str, queues: Vec<QueueValue>, now: i64) -> Vec<QueueValue> {
+    pub fn lock(&self, group: &str, client: &str, queues: Vec<QueueValue>, now: i64, lifetime: i64) -> Vec<QueueValue> {
         let mut groups = self.groups.lock();
         let locks = groups.entry(group.to_owned()).or_default();
         queues
             .into_iter()
             .filter(|queue| match locks.get_mut(queue) {
-                Some(lock) if lock.client != client && now - lock.renewed <= LIFETIME_MS => false,
+                Some(lock) if lock.client != client && lock.lives(now, lifetime) => false,
                 Some(lock) => {
                     *lock = Lock { client: client.to_owned(), renewed: now };
                     true
@@ -52,14 +56,14 @@ impl QueueLocks {
     }
 
     /// Whether a group holds any lock, which only ordered consumers do.
-    pub fn any_held(&self, group: &str, now: i64) -> bool {
-        self.groups.lock().get(group).is_some_and(|locks| locks.values().any(|lock| now - lock.renewed <= LIFETIME_MS))
+    pub fn any_held(&self, group: &str, now: i64, lifetime: i64) -> bool {
+        self.groups.lock().get(group).is_some_and(|locks| locks.values().any(|lock| lock.lives(now, lifetime)))
     }
 
     /// Forgets expired locks.
-    pub fn expire(&self, now: i64) {
+    pub fn expire(&self, now: i64, lifetime: i64) {
         let mut groups = self.groups.lock();
-        groups.values_mut().for_each(|locks| locks.retain(|_, lock| now - lock.renewed <= LIFETIME_MS));
+        groups.values_mut().for_each(|locks| locks.retain(|_, lock| lock.lives(now, lifetime)));
         groups.retain(|_, locks| !locks.is_empty());
     }
 }
@@ -72,16 +76,23 @@ mod tests {
     fn a_lock_is_exclusive_until_it_expires() {
         let locks = QueueLocks::default();
         let queue = |id| QueueValue { broker_name: "b".into(), queue_id: id, topic: "T".into() };
-        assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0), queue(1)]);
-        assert_eq!(locks.lock("g", "b", vec![queue(0), queue(2)], 1), [queue(2)]);
-        assert_eq!(locks.lock("h", "b", vec![queue(0)], 1), [queue(0)]);
+        let lock = |group, client, queues, now| locks.lock(group, client, queues, now, 1000);
+        assert_eq!(lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0), queue(1)]);
+        assert_eq!(lock("g", "b", vec![queue(0), queue(2)], 1), [queue(2)]);
+        assert_eq!(lock("h", "b", vec![queue(0)], 1), [queue(0)]);
         locks.unlock("g", "b", &[queue(1)]);
-        assert_eq!(locks.lock("g", "b", vec![queue(1)], 2), []);
+        assert_eq!(lock("g", "b", vec![queue(1)], 2), []);
         locks.unlock("g", "a", &[queue(1)]);
-        assert_eq!(locks.lock("g", "b", vec![queue(1)], 3), [queue(1)]);
-        assert_eq!(locks.lock("g", "b", vec![queue(0)], LIFETIME_MS + 1), [queue(0)]);
-        assert!(locks.any_held("h", LIFETIME_MS));
-        locks.expire(LIFETIME_MS * 3);
-        assert!(!locks.any_held("g", LIFETIME_MS * 3));
+        assert_eq!(lock("g", "b", vec![queue(1)], 3), [queue(1)]);
+        // The last moment of a lock, a renewal, and the first moment without one.
+        assert_eq!(lock("g", "b", vec![queue(0)], 1000), []);
+        assert_eq!(lock("g", "a", vec![queue(0)], 1000), [queue(0)]);
+        assert_eq!(lock("g", "b", vec![queue(0)], 2000), []);
+        assert_eq!(lock("g", "b", vec![queue(0)], 2001), [queue(0)]);
+        assert!(locks.any_held("h", 1001, 1000) && !locks.any_held("h", 1002, 1000));
+        locks.expire(3001, 1000);
+        assert!(locks.any_held("g", 3001, 1000));
+        locks.expire(3002, 1000);
+        assert!(!locks.any_held("g", 3001, 1000));
     }
 }

@@ -137,7 +137,8 @@ pub fn get_all_producer_info(broker: &Broker, call: &mut Call<'_>) -> Handled {
 
 pub fn lock_batch(broker: &Broker, call: &mut Call<'_>) -> Handled {
     let request: LockBatch = fastjson::from_slice(call.body)?;
-    let lock_ok_mq_set = broker.locks.lock(&request.consumer_group, &request.client_id, request.mq_set, call.now);
+    let lifetime = broker.config().rebalance_lock_max_live_time;
+    let lock_ok_mq_set = broker.locks.lock(&request.consumer_group, &request.client_id, request.mq_set, call.now, lifetime);
     call.reply_body(&fastjson::to_vec(&LockBatchReply { lock_ok_mq_set }));
     Ok(())
 }

@@ -492,7 +492,7 @@ fn retry_or_dead_letter(
     };
     let from_request = request.max_reconsume_times.filter(|_| call.header.version >= version::V3_4_9);
     let most = from_request.unwrap_or(group.retry_max_times);
-    let ordered = broker.locks.any_held(group_name, call.now);
+    let ordered = broker.locks.any_held(group_name, call.now, broker.config().rebalance_lock_max_live_time);
     if request.reconsume_times.unwrap_or(0) <= most && !ordered {
         return Ok((topic, queue_id, known));
     }
