@@ -297,6 +297,9 @@ func pullQueue(c puller, queue primitive.MessageQueue) ([]string, error) {
 	return bodies, nil
 }
 
+// What only some versions have the API for (see orderly.go).
+var extra = map[string]func([]string) (string, error){}
+
 func run(words []string) (string, error) {
 	number := func(i int) int {
 		n, _ := strconv.Atoi(words[i])
@@ -315,6 +318,9 @@ func run(words []string) (string, error) {
 		return sendBatch(words[1], words[2], words[3], words[4], number(5))
 	case "Transaction":
 		return transaction(words)
+	case "property":
+		// Of Java's virtual machine.
+		return "", nil
 	case "push":
 		return push(words[1], words[2], words[3], words[4], number(5))
 	case "poll":
@@ -327,6 +333,9 @@ func run(words []string) (string, error) {
 		return pullAll(words[1], words[2], words[3])
 	case "stop":
 		return "", producers[words[1]].Shutdown()
+	}
+	if run, ok := extra[words[0]]; ok {
+		return run(words)
 	}
 	return "", fmt.Errorf("unknown command %q", words[0])
 }

@@ -51,6 +51,14 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Ends the process as `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
         // It may have ended already.
@@ -137,20 +145,21 @@ fn download_jars(version: &str, jars: &Path) {
     run(&mut maven);
 }
 
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 7] = [
     ("Driver.java", include_str!("../java/Driver.java")),
     ("Transactions.java", include_str!("../java/Transactions.java")),
     ("OldTransaction.java", include_str!("../java/OldTransaction.java")),
     ("Transaction.java", include_str!("../java/Transaction.java")),
     ("SendBatch.java", include_str!("../java/SendBatch.java")),
     ("LitePull.java", include_str!("../java/LitePull.java")),
+    ("Orderly.java", include_str!("../java/Orderly.java")),
 ];
 
 /// Which parts of the driver a version has the classes for.
 fn has_part(version: &str, part: &str) -> bool {
     match part {
         "OldTransaction.java" => matches!(version, "3.2.6" | "4.2.0"),
-        "SendBatch.java" => version != "3.2.6",
+        "Orderly.java" | "SendBatch.java" => version != "3.2.6",
         "Transaction.java" | "LitePull.java" => !matches!(version, "3.2.6" | "4.2.0"),
         _ => true,
     }
@@ -183,14 +192,19 @@ pub fn go_client(version: &str) -> Option<Client> {
         skip("no go");
         return None;
     }
-    let source = include_str!("../go/main.go");
-    let hash = source.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
+    let mut sources = vec![("main.go", include_str!("../go/main.go"))];
+    if version != "v2.0.0" {
+        sources.push(("orderly.go", include_str!("../go/orderly.go")));
+    }
+    let hash = sources.iter().flat_map(|(_, text)| text.bytes()).fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
     let module = directory("go").join(version);
     once(&directory("go").join(format!("{version}-{hash:x}.built")), || {
         fs::create_dir_all(&module).unwrap();
         let require = format!("module driver\n\ngo 1.21\n\nrequire github.com/apache/rocketmq-client-go/v2 {version}\n");
         fs::write(module.join("go.mod"), require).unwrap();
-        fs::write(module.join("main.go"), source).unwrap();
+        for (name, source) in &sources {
+            fs::write(module.join(name), source).unwrap();
+        }
         // The client is as it was released; the reflect2 that 2.0.0 brings does not run on the Go of today.
         run(Command::new("go").args(["mod", "tidy"]).current_dir(&module));
         run(Command::new("go").args(["get", "github.com/modern-go/reflect2@v1.0.2"]).current_dir(&module));
