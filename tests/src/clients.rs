@@ -108,10 +108,20 @@ pub fn java_client(version: &str) -> Option<Client> {
 /// A Java client of one version that also fills and reads whole stores (`tests/java/Exchange.java`), as it has Java's
 /// tools beside it; `None` where there is no Java.
 pub fn java_exchange_client(version: &str) -> Option<Client> {
+    server_driver(version, "exchange", ("Exchange.java", include_str!("../java/Exchange.java")))
+}
+
+/// Java's SQL92 filters 5.4.0 (`tests/java/Filter.java`); `None` where there is no Java.
+pub fn java_filter() -> Option<Client> {
+    server_driver("5.4.0", "filter", ("Filter.java", include_str!("../java/Filter.java")))
+}
+
+/// The driver with a part that needs the classes of Java's server.
+fn server_driver(version: &str, name: &str, part: (&'static str, &'static str)) -> Option<Client> {
     let jars = java_server_jars(version)?;
     let mut sources = sources_of(version);
-    sources.push(("Exchange.java", include_str!("../java/Exchange.java")));
-    Some(driver(version, &jars, &format!("exchange-{version}"), &sources))
+    sources.push(part);
+    Some(driver(version, &jars, &format!("{name}-{version}"), &sources))
 }
 
 /// Starts the driver with the parts of it that are given.

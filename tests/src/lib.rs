@@ -4,7 +4,7 @@ mod clients;
 mod exchange;
 mod server;
 
-pub use clients::{Client, go_client, java_client, java_exchange_client, java_mqadmin};
+pub use clients::{Client, go_client, java_client, java_exchange_client, java_filter, java_mqadmin};
 pub use exchange::{Exchange, Whose};
 pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
 

@@ -11,7 +11,7 @@ use protocol::bodies::{
 use protocol::exchange::Connection;
 use protocol::header::Language;
 
-use crate::filter::{self, Filter, SyntaxError};
+use crate::filter::{Expressions, Parsed, SyntaxError};
 
 /// A client is forgotten when it has sent no heartbeat for so long.
 const EXPIRY_MS: i64 = 120_000;
@@ -66,14 +66,14 @@ pub struct Clients {
 pub struct Subscription {
     pub data: SubscriptionData,
     /// `None` where the client filters by tags.
-    pub expression: Option<Result<Arc<Filter>, SyntaxError>>,
+    pub expression: Option<Parsed>,
 }
 
 impl Subscription {
-    pub fn new(data: SubscriptionData) -> Self {
+    pub fn new(data: SubscriptionData, expressions: &Expressions) -> Self {
         let expression = match data.expression_type.as_str() {
             "" | "TAG" => None,
-            "SQL92" => Some(filter::parse(&data.sub_string).map(Arc::new)),
+            "SQL92" => Some(expressions.parse(&data.sub_string)),
             _ => Some(Err(SyntaxError { position: 0, what: "filters are of type TAG or SQL92, not of this one" })),
         };
         Self { data, expression }
@@ -95,7 +95,9 @@ impl Clients {
     }
 
     /// Takes a member's word for its group. `true` where the group's members or subscriptions changed.
-    pub fn register_consumer(&self, data: &ConsumerData, client: Client) -> bool {
+    pub fn register_consumer(&self, data: &ConsumerData, client: Client, expressions: &Expressions) -> bool {
+        let read = |data: &SubscriptionData| Arc::new(Subscription::new(data.clone(), expressions));
+        let subscriptions = data.subscription_data_set.iter().map(read).collect();
         let mut state = self.state.lock();
         state.connections.entry(client.connection.id).or_default().insert(data.group_name.clone());
         let group = state.consumers.entry(data.group_name.clone()).or_insert_with(|| ConsumerGroup {
@@ -110,7 +112,7 @@ impl Clients {
         group.consume_from_where = data.consume_from_where;
         let joined = warn_of_twins(&data.group_name, &group.members, &client);
         group.members.insert(client.connection.id, client);
-        group.subscribe(&data.subscription_data_set) | joined
+        group.subscribe(subscriptions) | joined
     }
 
     /// Takes a client out of a producer group, a consumer group, or both. `true` where a consumer left.
@@ -238,18 +240,18 @@ fn warn_of_twins(group: &str, members: &BTreeMap<u64, Client>, client: &Client) 
 }
 
 impl ConsumerGroup {
-    fn subscribe(&mut self, subscriptions: &[SubscriptionData]) -> bool {
-        let mut changed = false;
+    fn subscribe(&mut self, subscriptions: Vec<Arc<Subscription>>) -> bool {
+        let before = self.subscriptions.len();
+        self.subscriptions.retain(|topic, _| subscriptions.iter().any(|s| s.data.topic == *topic));
+        let mut changed = self.subscriptions.len() != before;
         for subscription in subscriptions {
-            let old = self.subscriptions.get(&subscription.topic);
+            let old = self.subscriptions.get(&subscription.data.topic);
             changed |= old.is_none();
-            if old.is_none_or(|old| subscription.sub_version > old.data.sub_version) {
-                self.subscriptions.insert(subscription.topic.clone(), Arc::new(Subscription::new(subscription.clone())));
+            if old.is_none_or(|old| subscription.data.sub_version > old.data.sub_version) {
+                self.subscriptions.insert(subscription.data.topic.clone(), subscription);
             }
         }
-        let before = self.subscriptions.len();
-        self.subscriptions.retain(|topic, _| subscriptions.iter().any(|s| s.topic == *topic));
-        changed | (self.subscriptions.len() != before)
+        changed
     }
 }
 

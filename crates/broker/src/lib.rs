@@ -40,6 +40,7 @@ use store::{AppendError, Batch, GetLimits, Store, Woken};
 use crate::admission::Admission;
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
+use crate::filter::Expressions;
 use crate::handlers::send::{Sends, Waiting};
 use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, send, send_back, topics};
 use crate::hold::Holds;
@@ -102,6 +103,7 @@ pub struct Broker {
     pub groups: Groups,
     pub offsets: Offsets,
     pub clients: Clients,
+    expressions: Expressions,
     schedule: Schedule,
     transactions: Transactions,
     holds: Holds,
@@ -169,6 +171,7 @@ impl Broker {
             groups,
             offsets,
             clients: Clients::default(),
+            expressions: Expressions::default(),
             schedule,
             transactions,
             holds: Holds::default(),

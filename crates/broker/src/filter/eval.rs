@@ -166,6 +166,17 @@ fn order(left: Value, right: Value) -> Result<Ordering, EvaluationError> {
     })
 }
 
+/// How two numbers of an expression compare; `None` where one is no number.
+pub(super) fn order_of_numbers(left: &Expression, right: &Expression) -> Option<Ordering> {
+    let number = |expression: &Expression| match expression {
+        Expression::Int(number) => Some(Value::Int(*number)),
+        Expression::Long(number) => Some(Value::Long(*number)),
+        Expression::Double(number) => Some(Value::Double(*number)),
+        _ => None,
+    };
+    order(number(left)?, number(right)?).ok()
+}
+
 fn integer<T: std::str::FromStr>(text: &str) -> Result<T, EvaluationError> {
     text.parse().map_err(|_| EvaluationError)
 }

@@ -9,6 +9,8 @@ pub enum Token {
     Int(i32),
     Long(i64),
     Double(f64),
+    /// A number that no type holds: a mistake where it is used, while Java ignores it behind a whole expression.
+    Beyond(SyntaxError),
     Text(String),
     Sign(&'static str),
     End,
@@ -25,10 +27,10 @@ pub fn next(sql: &str, at: usize) -> Result<(usize, Token, usize), SyntaxError> 
         return text(sql, start);
     }
     if let Some(length) = float_length(rest.as_bytes()) {
-        return Ok((start, double(&rest[..length], start)?, start + length));
+        return Ok((start, double(&rest[..length], start), start + length));
     }
     if first.is_ascii_digit() {
-        return decimal(rest, start);
+        return Ok(decimal(rest, start));
     }
     if first.is_ascii_alphabetic() || matches!(first, b'_' | b'$') {
         let length = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$')).count();
@@ -74,19 +76,21 @@ fn text(sql: &str, start: usize) -> Result<(usize, Token, usize), SyntaxError> {
     Err(SyntaxError::at(start, "this string has no end: a ' is missing"))
 }
 
-fn decimal(rest: &str, start: usize) -> Result<(usize, Token, usize), SyntaxError> {
+fn decimal(rest: &str, start: usize) -> (usize, Token, usize) {
     // A leading zero is a number of its own in Java's grammar, without a suffix.
     let digits = if rest.starts_with('0') { 1 } else { rest.bytes().take_while(u8::is_ascii_digit).count() };
     let suffix = usize::from(!rest.starts_with('0') && rest[digits..].starts_with(['l', 'L']));
-    let number: i64 = rest[..digits].parse().map_err(|_| SyntaxError::at(start, "this number is beyond 9223372036854775807"))?;
-    let token = i32::try_from(number).map_or(Token::Long(number), Token::Int);
-    Ok((start, token, start + digits + suffix))
+    let token = match rest[..digits].parse::<i64>() {
+        Ok(number) => i32::try_from(number).map_or(Token::Long(number), Token::Int),
+        Err(_) => Token::Beyond(SyntaxError::at(start, "this number is beyond 9223372036854775807")),
+    };
+    (start, token, start + digits + suffix)
 }
 
-fn double(text: &str, start: usize) -> Result<Token, SyntaxError> {
+fn double(text: &str, start: usize) -> Token {
     match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value > 0.0 => Ok(Token::Double(value)),
-        _ => Err(SyntaxError::at(start, "this number is not between 4.9E-324 and 1.7976931348623157E308")),
+        Ok(value) if value.is_finite() && value > 0.0 => Token::Double(value),
+        _ => Token::Beyond(SyntaxError::at(start, "this number is not between 4.9E-324 and 1.7976931348623157E308")),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Recursive descent over the grammar of Java's `SelectorParser.jj`.
 
+use std::cmp::Ordering;
+
 use super::lexer::{self, Token};
-use super::{Comparison, Expression, Filter, MAX_DEPTH, MAX_LENGTH, Search, SyntaxError};
+use super::{Comparison, Expression, Filter, MAX_DEPTH, MAX_LENGTH, Search, SyntaxError, eval};
 
 type Parsed = Result<Expression, SyntaxError>;
 
@@ -186,10 +188,7 @@ impl Parser<'_> {
         check_order(&value, at)?;
         check_order(&low, low_at)?;
         check_order(&high, high_at)?;
-        if let (Some(from), Some(to)) = (number(&low), number(&high))
-            && !not
-            && to < from
-        {
+        if !not && eval::order_of_numbers(&high, &low) == Some(Ordering::Less) {
             return Err(SyntaxError::at(low_at, "the lower value of BETWEEN is above the upper one"));
         }
         Ok(Expression::Between(not, Box::new([value, low, high])))
@@ -241,6 +240,7 @@ impl Parser<'_> {
             Token::Int(value) => Expression::Int(value),
             Token::Long(value) => Expression::Long(value),
             Token::Double(value) => Expression::Double(value),
+            Token::Beyond(error) => return Err(error),
             Token::Text(value) => Expression::Text(value),
             Token::Word(word) if word.eq_ignore_ascii_case("TRUE") => Expression::Bool(true),
             Token::Word(word) if word.eq_ignore_ascii_case("FALSE") => Expression::Bool(false),
@@ -279,14 +279,5 @@ fn check_equal(left: &Expression, at: usize, right: &Expression, right_at: usize
             Err(SyntaxError::at(right_at, "this cannot be compared with TRUE or FALSE"))
         }
         _ => Ok(()),
-    }
-}
-
-fn number(expression: &Expression) -> Option<f64> {
-    match expression {
-        Expression::Int(value) => Some(f64::from(*value)),
-        Expression::Long(value) => Some(*value as f64),
-        Expression::Double(value) => Some(*value),
-        _ => None,
     }
 }

@@ -1,4 +1,6 @@
-use super::{MAX_DEPTH, MAX_LENGTH, parse};
+use std::sync::Arc;
+
+use super::{Expressions, MAX_DEPTH, MAX_KEPT_BYTES, MAX_LENGTH, parse};
 
 const MESSAGE: &str = "TAGS\u{1}TagA\u{2}a\u{1}5\u{2}big\u{1}3000000000\u{2}d\u{1}1.5\u{2}s\u{1}it's\u{2}t\u{1}true\u{2}";
 
@@ -21,6 +23,7 @@ fn expressions_have_the_values_of_javas_rules() {
         ("a NOT BETWEEN 1 AND 5", "false"),
         ("a not between 6 and 3", "true"),
         ("x BETWEEN 1 AND 5", "null"),
+        ("big BETWEEN 9007199254740993 AND 9007199254740992.0", "false"),
         ("big > 1", "error"),
         ("big > 1L", "error"),
         ("big >= 3000000000", "true"),
@@ -49,6 +52,7 @@ fn expressions_have_the_values_of_javas_rules() {
         ("a > -1 AND -a IS NULL", "true"),
         ("/* c */ a -- d\n = 5", "true"),
         ("a = 5 trailing words", "true"),
+        ("a = 5 1e309", "true"),
     ] {
         assert_eq!(value(sql), wanted, "{sql}");
     }
@@ -65,6 +69,7 @@ fn mistakes_are_refused_at_their_place() {
         ("a > 'x'", 4),
         ("TRUE = 1", 7),
         ("a BETWEEN 5 AND 1", 10),
+        ("a BETWEEN 9007199254740993 AND 9007199254740992", 10),
         ("a IN (1)", 6),
         ("5 IN ('a')", 0),
         ("a NOT 5", 6),
@@ -88,4 +93,21 @@ fn long_and_deep_expressions_are_refused_without_overflow() {
     assert!(parse(&format!("a{}", " IS NULL".repeat(MAX_DEPTH + 2))).is_err());
     assert!(parse(&" ".repeat(MAX_LENGTH + 1)).is_err());
     assert_eq!(parse(&format!("a = 5{}", " OR a = 6".repeat(5_000))).unwrap().evaluate(MESSAGE), Ok(Some(true)));
+}
+
+#[test]
+fn an_expression_is_read_once_and_what_is_kept_is_bounded() {
+    let expressions = Expressions::default();
+    let first = expressions.parse("a = 5").unwrap();
+    assert!(Arc::ptr_eq(&first, &expressions.parse("a = 5").unwrap()));
+    assert_eq!(expressions.parse("a =").unwrap_err(), parse("a =").unwrap_err());
+    assert!(expressions.kept.lock().parsed.contains_key("a ="));
+    assert!(expressions.parse(&" ".repeat(MAX_LENGTH + 1)).is_err());
+    assert_eq!(expressions.kept.lock().parsed.len(), 2);
+    for n in 0..10_000 {
+        expressions.parse(&format!("a = {n}")).unwrap();
+        assert!(expressions.kept.lock().bytes <= MAX_KEPT_BYTES);
+    }
+    assert!(!Arc::ptr_eq(&first, &expressions.parse("a = 5").unwrap()));
+    assert!(expressions.kept.lock().parsed.len() < 10_000);
 }

@@ -37,7 +37,7 @@ pub fn heartbeat(broker: &Broker, call: &mut Call<'_>) -> Handled {
 /// Says before a consumer starts whether its subscription can be served.
 pub fn check_client_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
     let request: CheckClient = fastjson::from_slice(call.body)?;
-    let subscription = request.subscription_data.map(Subscription::new);
+    let subscription = request.subscription_data.map(|data| Subscription::new(data, &broker.expressions));
     if let Some(Subscription { data, expression: Some(expression) }) = subscription {
         require_property_filter(broker, &data.expression_type)?;
         expression.map_err(|error| {
@@ -62,7 +62,7 @@ fn register_consumer(broker: &Broker, now: i64, consumer: &ConsumerData, client:
     if let Some(group) = &group {
         broker.create_retry_topic(&names::retry_topic(&consumer.group_name), group.retry_queue_nums, now)?;
     }
-    let changed = broker.clients.register_consumer(consumer, client);
+    let changed = broker.clients.register_consumer(consumer, client, &broker.expressions);
     if changed && consumer.message_model == MessageModel::Clustering {
         notify_members(broker, &consumer.group_name);
     }

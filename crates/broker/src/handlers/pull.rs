@@ -250,19 +250,13 @@ fn filter(broker: &Broker, request: &PullMessage<'_>, broadcast_enable: bool) ->
     Ok(Filter::of(subscription))
 }
 
-/// The request's own subscription. An expression that the group's heartbeats also said has been read already.
+/// The request's own subscription.
 fn in_request(broker: &Broker, request: &PullMessage<'_>) -> Arc<Subscription> {
     let text = request.subscription.unwrap_or("*");
     let kind = request.expression_type.unwrap_or("TAG");
     let data = if matches!(kind, "" | "TAG") {
         parse_tags(request.topic, text, request.sub_version)
     } else {
-        if let Subscribed::Topic { subscription, .. } = broker.clients.subscription(request.consumer_group, request.topic)
-            && subscription.data.sub_string == text
-            && subscription.data.expression_type == kind
-        {
-            return subscription;
-        }
         SubscriptionData {
             topic: request.topic.to_owned(),
             sub_string: text.to_owned(),
@@ -271,7 +265,7 @@ fn in_request(broker: &Broker, request: &PullMessage<'_>) -> Arc<Subscription> {
             ..SubscriptionData::default()
         }
     };
-    Arc::new(Subscription::new(data))
+    Arc::new(Subscription::new(data, &broker.expressions))
 }
 
 fn read(broker: &Broker, pull: &Pull) -> io::Result<GetResult> {
