@@ -66,8 +66,9 @@ fn value<'a>(expression: &'a Expression, properties: &'a str) -> Result<Value<'a
         Expression::In { property: name, list, not } => {
             property(name).map_or(Value::Null, |value| Value::Bool(list.iter().any(|item| item == value) != *not))
         }
+        Expression::Search { text, .. } if text.is_empty() => Value::Bool(false),
         Expression::Search { kind, value: inner, text, not } => match value(inner, properties)? {
-            Value::Text(value) if !text.is_empty() => Value::Bool(search(*kind, value, text) != *not),
+            Value::Text(value) => Value::Bool(search(*kind, value, text) != *not),
             _ => Value::Bool(false),
         },
     })
@@ -125,9 +126,14 @@ fn equal<'a>(left: Value, right: Value) -> Result<Value<'a>, EvaluationError> {
     })
 }
 
+/// Where the left side is unknown the right one is not looked at, whatever is wrong with it.
 fn compare(kind: Comparison, left: &Expression, right: &Expression, properties: &str) -> Result<Option<bool>, EvaluationError> {
-    let ordering = match (value(left, properties)?, value(right, properties)?) {
-        (Value::Null, _) | (_, Value::Null) => return Ok(None),
+    let left = value(left, properties)?;
+    if let Value::Null = left {
+        return Ok(None);
+    }
+    let ordering = match (left, value(right, properties)?) {
+        (_, Value::Null) => return Ok(None),
         (Value::Text(left), Value::Text(right)) => double(left)?.total_cmp(&double(right)?),
         (left, right) => order(left, right)?,
     };

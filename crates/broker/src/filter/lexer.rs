@@ -61,19 +61,25 @@ fn skip_blanks(sql: &str, mut at: usize) -> usize {
     }
 }
 
+/// A string; two quotes within are one. Where its end is missing it ends at the last quote that can be one, as in Java,
+/// where what follows a whole expression may be anything.
 fn text(sql: &str, start: usize) -> Result<(usize, Token, usize), SyntaxError> {
     let mut value = String::new();
     let mut at = start + 1;
+    let mut doubled = None;
     while let Some(length) = sql[at..].find('\'') {
         value.push_str(&sql[at..at + length]);
         at += length + 1;
         if !sql[at..].starts_with('\'') {
             return Ok((start, Token::Text(value), at));
         }
+        doubled = Some((value.len(), at));
         value.push('\'');
         at += 1;
     }
-    Err(SyntaxError::at(start, "this string has no end: a ' is missing"))
+    let (length, end) = doubled.ok_or(SyntaxError::at(start, "this string has no end: a ' is missing"))?;
+    value.truncate(length);
+    Ok((start, Token::Text(value), end))
 }
 
 fn decimal(rest: &str, start: usize) -> (usize, Token, usize) {

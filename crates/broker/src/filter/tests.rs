@@ -53,6 +53,9 @@ fn expressions_have_the_values_of_javas_rules() {
         ("/* c */ a -- d\n = 5", "true"),
         ("a = 5 trailing words", "true"),
         ("a = 5 1e309", "true"),
+        ("a = 5 'x''", "true"),
+        ("(s > d) CONTAINS ''", "false"),
+        ("x > -(s > d)", "null"),
     ] {
         assert_eq!(value(sql), wanted, "{sql}");
     }
@@ -65,6 +68,7 @@ fn mistakes_are_refused_at_their_place() {
         ("5", 0),
         ("a =", 3),
         ("a = 'x", 4),
+        ("a = 'x''", 7),
         ("a = NULL", 4),
         ("a > 'x'", 4),
         ("TRUE = 1", 7),
