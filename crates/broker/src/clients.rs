@@ -50,6 +50,8 @@ struct ConsumerGroup {
 #[derive(Default)]
 struct State {
     producers: BTreeMap<String, BTreeMap<u64, Client>>,
+    /// The newest connection of each producer's client id.
+    producer_ids: HashMap<String, Arc<Connection>>,
     consumers: BTreeMap<String, ConsumerGroup>,
     /// The groups that a connection is in.
     connections: HashMap<u64, BTreeSet<String>>,
@@ -91,6 +93,7 @@ impl Clients {
     pub fn register_producer(&self, group: &str, client: Client) {
         let mut state = self.state.lock();
         state.connections.entry(client.connection.id).or_default().insert(group.to_owned());
+        state.producer_ids.insert(client.id.clone(), client.connection.clone());
         state.producers.entry(group.to_owned()).or_default().insert(client.connection.id, client);
     }
 
@@ -152,6 +155,11 @@ impl Clients {
         let state = self.state.lock();
         let members = state.producers.get(group)?;
         members.values().nth(choose(members.len())).map(|client| client.connection.clone())
+    }
+
+    /// The connection of the producer with a client id, whatever its groups are.
+    pub fn producer_with_id(&self, id: &str) -> Option<Arc<Connection>> {
+        self.state.lock().producer_ids.get(id).cloned()
     }
 
     /// The connections of a consumer group's members.
@@ -257,11 +265,14 @@ impl ConsumerGroup {
 
 impl State {
     fn leave_producers(&mut self, group: &str, connection: u64) {
-        if let Some(members) = self.producers.get_mut(group) {
-            members.remove(&connection);
-            if members.is_empty() {
-                self.producers.remove(group);
-            }
+        let Some(members) = self.producers.get_mut(group) else { return };
+        let Some(left) = members.remove(&connection) else { return };
+        if members.is_empty() {
+            self.producers.remove(group);
+        }
+        let gone = self.producers.values().all(|members| !members.contains_key(&connection));
+        if gone && self.producer_ids.get(&left.id).is_some_and(|newest| newest.id == connection) {
+            self.producer_ids.remove(&left.id);
         }
     }
 

@@ -201,6 +201,9 @@ stdx::config! {
     /// Whether half messages are refused.
     Live reject_transaction_message: bool = "rejectTransactionMessage", false;
 
+    /// Whether replies to request messages are also stored, in the topic named `<cluster>_REPLY_TOPIC`.
+    Live store_reply_message_enable: bool = "storeReplyMessageEnable", true;
+
     /// Whether consumers may filter by properties with SQL92 expressions.
     Live enable_property_filter: bool = "enablePropertyFilter", false;
     /// Whether a pull that finds nothing waits for a message as long as its client asks.

@@ -42,7 +42,7 @@ use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
 use crate::handlers::send::{Sends, Waiting};
-use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, send, send_back, topics};
+use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, reply, send, send_back, topics};
 use crate::hold::Holds;
 use crate::locks::QueueLocks;
 use crate::meta::offsets::Offsets;
@@ -107,6 +107,7 @@ pub struct Broker {
     schedule: Schedule,
     transactions: Transactions,
     holds: Holds,
+    replies: reply::Pushed,
     locks: QueueLocks,
     stats: Stats,
     admission: Admission,
@@ -175,6 +176,7 @@ impl Broker {
             schedule,
             transactions,
             holds: Holds::default(),
+            replies: reply::Pushed::default(),
             locks: QueueLocks::default(),
             stats: Stats::default(),
             admission: Admission::default(),
@@ -349,6 +351,7 @@ impl Broker {
         }
         self.expire_sends(now);
         self.expire_announcements(now);
+        reply::expire(self, now);
         self.deliver_delayed(now);
         self.check_transactions(now);
         if due(&self.timers.sample, now, SAMPLE_MS) {
@@ -441,8 +444,8 @@ impl Service for Broker {
                     break;
                 }
             };
-            // Answers of clients to what the broker asked them; nothing that it asks has one to wait for.
             if header.is_response() {
+                reply::taken(self, connection, &header);
                 continue;
             }
             let mut call = Call { now, connection, header: &header, body: &frame.body, serialization: frame.serialization, out };
@@ -456,6 +459,7 @@ impl Service for Broker {
 
     fn closed(&self, _now: i64, connection: &Connection) {
         client_handlers::connection_closed(self, connection);
+        reply::connection_closed(self, connection);
     }
 }
 
@@ -495,6 +499,14 @@ impl Broker {
         match call.header.code {
             PullMessage::CODE => pull::pull_message(self, call, call.header.read()?),
             LitePullMessage::CODE => pull::lite_pull_message(self, call, call.header.read()?),
+            SendReplyMessageV2::CODE => {
+                reply::send_reply_message(self, call, &call.header.read::<SendReplyMessageV2>()?.into());
+                Ok(())
+            }
+            SendReplyMessage::CODE => {
+                reply::send_reply_message(self, call, &call.header.read::<SendReplyMessage>()?.into());
+                Ok(())
+            }
             ConsumerSendMsgBack::CODE => send_back::consumer_send_msg_back(self, call, call.header.read()?),
             QueryConsumerOffset::CODE => consume::query_consumer_offset(self, call, call.header.read()?),
             UpdateConsumerOffset::CODE => consume::update_consumer_offset(self, call, call.header.read()?),

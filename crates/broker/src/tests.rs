@@ -11,6 +11,7 @@ use super::*;
 use crate::handlers::pull::parse_tags;
 
 mod admission;
+mod reply;
 mod retry;
 mod transaction;
 
@@ -283,6 +284,42 @@ fn a_pull_waits_for_a_message_that_matches() {
     assert!(waiting.pushed.take().is_empty());
 }
 
+/// Tags are compared by hash code as in Java: the consumer sorts out what is of another tag.
+#[test]
+fn tags_with_the_same_hash_code_are_not_told_apart() {
+    let world = world("");
+    for tag in ["Aa", "BB", "CC"] {
+        world.send(1, "T", &tagged(tag), tag);
+    }
+    let request = frame(&pull_request("T", 0, 0, "Aa"), &[]);
+    assert_eq!(world.read(2, &peer(1), vec![request]).remove(0).bodies(), ["Aa", "BB"]);
+}
+
+/// Topics that senders and consumers in unit mode make say so.
+#[test]
+fn unit_mode_is_kept_in_the_topics_that_it_makes() {
+    let world = world("");
+    let flag = |topic: &str| world.broker.topics.get(topic).unwrap().topic_sys_flag;
+    world.send(1, "plain", "", "x");
+    world.ask(1, &peer(1), &SendMessageV2 { unit_mode: Some(true), ..send("unit", "") }, b"x");
+    world.ask(1, &peer(1), &SendMessageV2 { unit_mode: Some(true), ..send("%RETRY%sent", "") }, b"x");
+    let consumer = ConsumerData { group_name: "beat".into(), unit_mode: true, ..ConsumerData::default() };
+    let data = HeartbeatData { client_id: "c".into(), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
+    world.ask(1, &peer(1), &Heartbeat {}, &fastjson::to_vec(&data));
+    let back = ConsumerSendMsgBack {
+        offset: 0,
+        group: "back",
+        delay_level: 0,
+        origin_msg_id: None,
+        origin_topic: None,
+        unit_mode: Some(true),
+        max_reconsume_times: None,
+    };
+    assert_eq!(world.ask(1, &peer(1), &back, &[]).code, codes::SUCCESS);
+    let topics = ["plain", "unit", "%RETRY%sent", "%RETRY%beat", "%RETRY%back"];
+    assert_eq!(topics.map(flag), [0, 1, 2, 2, 2]);
+}
+
 #[test]
 fn an_sql_filter_gives_what_matches_and_wakes_a_pull_only_for_it() {
     let world = world("enablePropertyFilter=true");
@@ -440,6 +477,7 @@ fn failed_messages_come_again_and_end_as_dead_letters() {
             delay_level: 0,
             origin_msg_id: None,
             origin_topic: Some("T"),
+            unit_mode: None,
             max_reconsume_times: Some(1),
         };
         assert_eq!(world.ask(now, &peer(1), &request, &[]).code, codes::SUCCESS);

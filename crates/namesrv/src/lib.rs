@@ -18,6 +18,7 @@ use protocol::exchange::{Call, Connection, ENOUGH_BYTES, Refusal, Service};
 use protocol::header::HeaderError;
 use protocol::requests::*;
 use protocol::sys_flag::perm;
+use protocol::sys_flag::topic::{UNIT, UNIT_SUB};
 use protocol::{Frame, Header, codes, fastjson, names, register, version};
 use serde::Serialize;
 use stdx::config::Table;
@@ -28,9 +29,6 @@ use crate::routes::{BROKER_EXPIRY_MS, Identity, Registration, Routes};
 
 /// Keys that a running name server does not let itself be told (Java: `configBlackList`).
 const BLACKLIST: [&str; 4] = ["configStorePath", "kvConfigPath", "rocketmqHome", "configBlackList"];
-/// Unit bits of a topic's `sysFlag`.
-const UNIT: i32 = 1;
-const UNIT_SUB: i32 = 2;
 
 type Handled = Result<(), Refusal>;
 

@@ -64,16 +64,23 @@ impl Connection {
 
     /// Sends the client a request that it does not answer. Requests go out in JSON, which every client reads.
     pub fn send_oneway<'h, R: Request<'h>>(&self, request: &R, body: &[u8]) {
-        let head = Outgoing {
-            serialization: Serialization::Json,
-            code: R::CODE,
-            opaque: self.next_opaque.fetch_add(1, Ordering::Relaxed),
-            flag: FLAG_ONEWAY,
-            remark: None,
-            extra: &[],
-        };
+        self.send(R::CODE, self.next_opaque(), FLAG_ONEWAY, request, &[], body);
+    }
+
+    /// A number for a request that the client is to answer.
+    pub fn next_opaque(&self) -> i32 {
+        self.next_opaque.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends the client a request, which it answers under the number `opaque`.
+    pub fn ask<'h, R: Request<'h>>(&self, opaque: i32, request: &R, body: &[u8]) {
+        self.send(R::CODE, opaque, 0, request, &[], body);
+    }
+
+    fn send<'h>(&self, code: i32, opaque: i32, flag: i32, typed: &impl Typed<'h>, extra: &[(&str, &str)], body: &[u8]) {
+        let head = Outgoing { serialization: Serialization::Json, code, opaque, flag, remark: None, extra };
         let mut out = BytesMut::with_capacity(256 + body.len());
-        head.write(request, body.len(), &mut out);
+        head.write(typed, body.len(), &mut out);
         out.extend_from_slice(body);
         self.outbox.push(out.freeze());
     }

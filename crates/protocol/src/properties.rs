@@ -30,6 +30,10 @@ pub const CHECK_IMMUNITY: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
 pub const CLUSTER: &str = "CLUSTER";
 pub const MESSAGE_REGION: &str = "MSG_REGION";
 pub const TRACE_ON: &str = "TRACE_ON";
+/// The id of the client that asked for a reply.
+pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
+/// When the broker passed a reply on, in ms.
+pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
 pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
 pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
 pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";

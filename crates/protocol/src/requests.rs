@@ -207,6 +207,9 @@ requests! {
     319 GetNamesrvConfig -> ();
     320 SendBatchMessage<'a> -> SendMessageReply<'r>;
     322 QueryDataVersion<'a> -> QueryDataVersionReply;
+    324 SendReplyMessage<'a> -> SendMessageReply<'r>;
+    325 SendReplyMessageV2<'a> -> SendMessageReply<'r>;
+    326 PushReplyMessage<'a> -> ();
     327 AddWritePerm<'a> -> AddWritePermReply;
     328 GetAllProducerInfo -> ();
     343 QueryTopicsByConsumer<'a> -> ();
@@ -238,6 +241,29 @@ headers! {
         default_topic_queue_nums: i32 = "d", queue_id: i32 = "e", sys_flag: i32 = "f", born_timestamp: i64 = "g",
         flag: i32 = "h", properties: Option<&'a str> = "i", reconsume_times: Option<i32> = "j",
         unit_mode: Option<bool> = "k", max_reconsume_times: Option<i32> = "l", batch: Option<bool> = "m",
+    }
+    /// A consumer's answer to a request message.
+    SendReplyMessage<'a> {
+        producer_group: &'a str = "producerGroup", topic: &'a str = "topic", default_topic: &'a str = "defaultTopic",
+        default_topic_queue_nums: i32 = "defaultTopicQueueNums", queue_id: i32 = "queueId", sys_flag: i32 = "sysFlag",
+        born_timestamp: i64 = "bornTimestamp", flag: i32 = "flag", properties: Option<&'a str> = "properties",
+        reconsume_times: Option<i32> = "reconsumeTimes", unit_mode: Option<bool> = "unitMode",
+        max_reconsume_times: Option<i32> = "maxReconsumeTimes", batch: Option<bool> = "batch",
+    }
+    /// The fields of [`SendReplyMessage`] under one-letter names.
+    SendReplyMessageV2<'a> {
+        producer_group: &'a str = "a", topic: &'a str = "b", default_topic: &'a str = "c",
+        default_topic_queue_nums: i32 = "d", queue_id: i32 = "e", sys_flag: i32 = "f", born_timestamp: i64 = "g",
+        flag: i32 = "h", properties: Option<&'a str> = "i", reconsume_times: Option<i32> = "j",
+        unit_mode: Option<bool> = "k", max_reconsume_times: Option<i32> = "l", batch: Option<bool> = "m",
+    }
+    /// A reply on its way to the producer that asked for it.
+    PushReplyMessage<'a> {
+        producer_group: &'a str = "producerGroup", topic: &'a str = "topic", default_topic: &'a str = "defaultTopic",
+        default_topic_queue_nums: i32 = "defaultTopicQueueNums", queue_id: i32 = "queueId", sys_flag: i32 = "sysFlag",
+        born_timestamp: i64 = "bornTimestamp", flag: i32 = "flag", properties: Option<&'a str> = "properties",
+        reconsume_times: Option<i32> = "reconsumeTimes", unit_mode: bool = "unitMode", born_host: &'a str = "bornHost",
+        store_host: &'a str = "storeHost", store_timestamp: i64 = "storeTimestamp",
     }
     SendMessageReply<'a> {
         msg_id: &'a str = "msgId", queue_id: i32 = "queueId", queue_offset: i64 = "queueOffset",
@@ -311,7 +337,7 @@ headers! {
     ConsumerSendMsgBack<'a> {
         offset: i64 = "offset", group: &'a str = "group", delay_level: i32 = "delayLevel",
         origin_msg_id: Option<&'a str> = "originMsgId", origin_topic: Option<&'a str> = "originTopic",
-        max_reconsume_times: Option<i32> = "maxReconsumeTimes",
+        unit_mode: Option<bool> = "unitMode", max_reconsume_times: Option<i32> = "maxReconsumeTimes",
     }
     EndTransaction<'a> {
         topic: Option<&'a str> = "topic", producer_group: Option<&'a str> = "producerGroup",
@@ -405,7 +431,7 @@ macro_rules! same_fields {
     };
 }
 
-same_fields!(SendMessageV2, SendBatchMessage => SendMessage {
+same_fields!(SendMessageV2, SendBatchMessage, SendReplyMessage, SendReplyMessageV2 => SendMessage {
     producer_group, topic, default_topic, default_topic_queue_nums, queue_id, sys_flag, born_timestamp, flag, properties,
     reconsume_times, unit_mode, max_reconsume_times, batch,
 });

@@ -25,6 +25,12 @@ pub mod pull {
     pub const LITE_PULL: i32 = 0x10;
 }
 
+/// A topic's `topicSysFlag`: whose producers, and whose consumers, are in unit mode.
+pub mod topic {
+    pub const UNIT: i32 = 0x1;
+    pub const UNIT_SUB: i32 = 0x2;
+}
+
 /// Permission bits of topics and brokers.
 pub mod perm {
     pub const INHERIT: i32 = 0x1;

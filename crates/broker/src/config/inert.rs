@@ -258,7 +258,7 @@ pub const INERT: &[InertGroup] = &[
             int("bitMapLengthConsumeQueueExt", "64"), flag("enableCalcFilterBitMap", "false"),
             flag("enableConsumeQueueExt", "false"),
             int("expectConsumerNumUseFilter", "32"), int("filterDataCleanTimeSpan", "86400000"), int("filterServerNums", "0"),
-            flag("filterSupportRetry", "false"), int("mappedFileSizeConsumeQueueExt", "50331648"),
+            int("mappedFileSizeConsumeQueueExt", "50331648"),
             int("maxErrorRateOfBloomFilter", "20"),
         ],
     },
@@ -348,9 +348,9 @@ pub const INERT: &[InertGroup] = &[
         ],
     },
     InertGroup {
-        why: "request-reply messages and their store are not supported yet",
+        why: "consumers subscribe to their retry topics by tag, for which Java's broker passes it over, too",
         keys: &[
-            flag("storeReplyMessageEnable", "true"),
+            flag("filterSupportRetry", "false"),
         ],
     },
     InertGroup {

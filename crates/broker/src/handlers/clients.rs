@@ -60,7 +60,8 @@ pub fn require_property_filter(broker: &Broker, kind: &str) -> Result<(), Refusa
 fn register_consumer(broker: &Broker, now: i64, consumer: &ConsumerData, client: Client) -> Handled {
     let group = broker.find_group(&consumer.group_name, now);
     if let Some(group) = &group {
-        broker.create_retry_topic(&names::retry_topic(&consumer.group_name), group.retry_queue_nums, now)?;
+        let name = names::retry_topic(&consumer.group_name);
+        broker.create_group_topic(&name, group.retry_queue_nums, consumer.unit_mode, now)?;
     }
     let changed = broker.clients.register_consumer(consumer, client, &broker.expressions);
     if changed && consumer.message_model == MessageModel::Clustering {

@@ -99,7 +99,8 @@ impl Reply {
     }
 }
 
-fn extra_fields(config: &BrokerConfig) -> [(&str, &str); 2] {
+/// What every answer to a send tells of the broker.
+pub(super) fn extra_fields(config: &BrokerConfig) -> [(&str, &str); 2] {
     [(properties::MESSAGE_REGION, &config.region_id), (properties::TRACE_ON, if config.trace_on { "true" } else { "false" })]
 }
 
@@ -137,7 +138,7 @@ impl Sends {
     /// Checks a send and adds its message to the batch.
     pub fn accept(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
         let config = broker.config();
-        let (topic, queue_id, announce) = self.check(broker, &config, call, request)?;
+        let (topic, queue_id, announce) = Self::check(broker, &config, call, request)?;
         if call.body.len() > config.max_message_size as usize {
             return Err(illegal(&config));
         }
@@ -159,7 +160,7 @@ impl Sends {
     /// Checks a send of several messages and adds them all to the batch.
     pub fn accept_batch(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
         let config = broker.config();
-        let (topic, queue_id, announce) = self.check(broker, &config, call, request)?;
+        let (topic, queue_id, announce) = Self::check(broker, &config, call, request)?;
         if names::is_retry_or_dlq(request.topic) {
             return Err(Refusal::new(
                 codes::MESSAGE_ILLEGAL,
@@ -209,8 +210,7 @@ impl Sends {
     }
 
     /// The topic, made where it may be, the queue, and the registration that a new topic waits for.
-    fn check(
-        &self,
+    pub(super) fn check(
         broker: &Broker,
         config: &BrokerConfig,
         call: &Call<'_>,
@@ -412,7 +412,7 @@ impl Sends {
 const FIXED: usize = 128;
 
 /// Refuses what can't be stored in one file of the commit log.
-fn fits(config: &BrokerConfig, length: usize) -> Handled {
+pub(super) fn fits(config: &BrokerConfig, length: usize) -> Handled {
     if length + BLANK_LENGTH > config.mapped_file_size_commit_log as usize {
         return Err(illegal(config));
     }
@@ -440,7 +440,7 @@ impl Answer {
 }
 
 /// Java's answer to a message that is too long in any part.
-fn illegal(config: &BrokerConfig) -> Refusal {
+pub(super) fn illegal(config: &BrokerConfig) -> Refusal {
     Refusal::new(
         codes::MESSAGE_ILLEGAL,
         format!(

@@ -27,7 +27,8 @@ pub fn consumer_send_msg_back(broker: &Broker, call: &mut Call<'_>, request: Con
         call.reply(&());
         return Ok(());
     }
-    let retry_topic = broker.create_retry_topic(&names::retry_topic(request.group), group.retry_queue_nums, call.now)?;
+    let unit = request.unit_mode == Some(true);
+    let retry_topic = broker.create_group_topic(&names::retry_topic(request.group), group.retry_queue_nums, unit, call.now)?;
     if !can_write(retry_topic.perm) {
         return Err(Refusal::new(
             codes::NO_PERMISSION,

@@ -13,7 +13,7 @@ use protocol::requests::{
     CreateTopic, DeleteSubscriptionGroup, DeleteTopicInBroker, GetConsumeStats, GetSubscriptionGroupConfig, GetTopicConfig,
     GetTopicStats, QueryTopicConsumeByWho, QueryTopicsByConsumer, SendMessage,
 };
-use protocol::sys_flag::perm;
+use protocol::sys_flag::{perm, topic as flags};
 use protocol::{codes, fastjson, names};
 
 use crate::Broker;
@@ -57,8 +57,9 @@ impl Broker {
     /// Makes the topic of a send from the default topic that it names, where that is allowed.
     pub(crate) fn create_topic_for_send(&self, request: &SendMessage<'_>, call: &Call<'_>) -> Result<Arc<TopicConfig>, Refusal> {
         let name = request.topic;
+        let unit = request.unit_mode == Some(true);
         if name.starts_with(names::RETRY_PREFIX) {
-            return self.create_retry_topic(name, 1, call.now);
+            return self.create_group_topic(name, 1, unit, call.now);
         }
         let allowed = request.default_topic != names::DEFAULT_TOPIC || self.config().auto_create_topic_enable;
         let default = self.topics.get(request.default_topic).filter(|topic| allowed && topic.perm & perm::INHERIT != 0);
@@ -72,6 +73,7 @@ impl Broker {
         let queues = request.default_topic_queue_nums.min(default.write_queue_nums).max(0);
         let topic = TopicConfig {
             topic_filter_type: default.topic_filter_type,
+            topic_sys_flag: if unit { flags::UNIT } else { 0 },
             ..TopicConfig::new(name, queues, default.perm & !perm::INHERIT)
         };
         tracing::info!("topic {name} made with {queues} queues by a send from {}", call.connection.remote);
@@ -80,10 +82,16 @@ impl Broker {
 
     /// The retry or dead letter topic of a group, made where it is missing.
     pub(crate) fn create_retry_topic(&self, name: &str, queues: i32, now: i64) -> Result<Arc<TopicConfig>, Refusal> {
-        match self.topics.get(name) {
-            Some(topic) => Ok(topic),
-            None => self.put_topic(TopicConfig::new(name, queues, perm::READ | perm::WRITE), now),
+        self.create_group_topic(name, queues, false, now)
+    }
+
+    /// [`Broker::create_retry_topic`]; the topic of consumers in unit mode says so.
+    pub(crate) fn create_group_topic(&self, name: &str, queues: i32, unit: bool, now: i64) -> Result<Arc<TopicConfig>, Refusal> {
+        if let Some(topic) = self.topics.get(name) {
+            return Ok(topic);
         }
+        let topic_sys_flag = if unit { flags::UNIT_SUB } else { 0 };
+        self.put_topic(TopicConfig { topic_sys_flag, ..TopicConfig::new(name, queues, perm::READ | perm::WRITE) }, now)
     }
 
     fn put_topic(&self, topic: TopicConfig, now: i64) -> Result<Arc<TopicConfig>, Refusal> {

@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    fn producer(&self, now: i64, id: u64) -> Peer {
+    pub(super) fn producer(&self, now: i64, id: u64) -> Peer {
         let peer = peer(id);
         let producers = vec![ProducerData { group_name: "p".into() }];
         let data = HeartbeatData { client_id: format!("c{id}"), producer_data_set: producers, ..HeartbeatData::default() };
