@@ -118,6 +118,8 @@ var (
 	started      = 0
 	transactions rocketmq.TransactionProducer
 	listening    *listener
+	// What only some versions of the client can do.
+	extras = map[string]func(words []string) (string, error){}
 )
 
 func message(topic, tag, body string) *primitive.Message {
@@ -195,13 +197,18 @@ func sendBatch(server, topic, tag, prefix string, count int) (string, error) {
 // A consumer that begins with the first message and hands the first failures back. A body of a message that comes again is
 // followed by @ and how often it was handed back.
 func push(server, group, topic, expression string, failures int) (string, error) {
+	return collect(server, group, topic, consumer.MessageSelector{Type: consumer.TAG, Expression: expression}, failures)
+}
+
+func collect(server, group, topic string, selector consumer.MessageSelector, failures int, more ...consumer.Option) (string, error) {
 	started++
-	c, err := rocketmq.NewPushConsumer(consumer.WithNameServer(strings.Split(server, ";")), consumer.WithGroupName(group), consumer.WithInstance(group+strconv.Itoa(started)), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	with := append(more, consumer.WithNameServer(strings.Split(server, ";")), consumer.WithGroupName(group), consumer.WithInstance(group+strconv.Itoa(started)), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	c, err := rocketmq.NewPushConsumer(with...)
 	if err != nil {
 		return "", err
 	}
 	collected := &collector{consumer: c, failures: failures}
-	err = c.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: expression}, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+	err = c.Subscribe(topic, selector, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 		collected.mutex.Lock()
 		defer collected.mutex.Unlock()
 		if collected.failures > 0 {
@@ -297,13 +304,14 @@ func pullQueue(c puller, queue primitive.MessageQueue) ([]string, error) {
 	return bodies, nil
 }
 
-// What only some versions have the API for (see orderly.go).
-var extra = map[string]func([]string) (string, error){}
+func number(word string) int {
+	n, _ := strconv.Atoi(word)
+	return n
+}
 
 func run(words []string) (string, error) {
-	number := func(i int) int {
-		n, _ := strconv.Atoi(words[i])
-		return n
+	if extra, ok := extras[words[0]]; ok {
+		return extra(words)
 	}
 	switch words[0] {
 	case "producer":
@@ -311,20 +319,20 @@ func run(words []string) (string, error) {
 	case "send":
 		return send(words[1], words[2], words[3], words[4])
 	case "sendAsync":
-		return sendAsync(words[1], words[2], words[3], number(4))
+		return sendAsync(words[1], words[2], words[3], number(words[4]))
 	case "sendOneway":
-		return sendOneway(words[1], words[2], words[3], number(4))
+		return sendOneway(words[1], words[2], words[3], number(words[4]))
 	case "SendBatch":
-		return sendBatch(words[1], words[2], words[3], words[4], number(5))
+		return sendBatch(words[1], words[2], words[3], words[4], number(words[5]))
 	case "Transaction":
 		return transaction(words)
 	case "property":
 		// Of Java's virtual machine.
 		return "", nil
 	case "push":
-		return push(words[1], words[2], words[3], words[4], number(5))
+		return push(words[1], words[2], words[3], words[4], number(words[5]))
 	case "poll":
-		return poll(words[1], number(2))
+		return poll(words[1], number(words[2]))
 	case "commit":
 		return "", consumers[words[1]].consumer.(interface{ PersistConsumerOffset() error }).PersistConsumerOffset()
 	case "stopPush":
@@ -333,9 +341,6 @@ func run(words []string) (string, error) {
 		return pullAll(words[1], words[2], words[3])
 	case "stop":
 		return "", producers[words[1]].Shutdown()
-	}
-	if run, ok := extra[words[0]]; ok {
-		return run(words)
 	}
 	return "", fmt.Errorf("unknown command %q", words[0])
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func init() {
-	extra["Orderly"] = orderly
+	extras["Orderly"] = orderly
 }
 
 // Ordered consumers, by instance.

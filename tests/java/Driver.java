@@ -85,12 +85,16 @@ public final class Driver {
     }
 
     private static String startProducer(String server, String group) throws Exception {
-        DefaultMQProducer producer = new DefaultMQProducer(group);
+        return start(new DefaultMQProducer(group), server, server);
+    }
+
+    /** Starts a producer that sends find under a name. */
+    static String start(DefaultMQProducer producer, String server, String name) throws Exception {
         producer.setNamesrvAddr(server);
-        producer.setInstanceName("p" + server.hashCode());
+        producer.setInstanceName("p" + name.hashCode());
         producer.setSendMsgTimeout(10000);
         producer.start();
-        PRODUCERS.put(server, producer);
+        PRODUCERS.put(name, producer);
         return "";
     }
 
@@ -147,13 +151,18 @@ public final class Driver {
      * again is followed by @ and how often it was handed back.
      */
     private static String push(String server, String group, String topic, String expression, int failures) throws Exception {
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
+        consumer.subscribe(topic, expression);
+        return collect(consumer, server, group, failures);
+    }
+
+    /** Starts a consumer that has its subscription. */
+    static String collect(DefaultMQPushConsumer consumer, String server, String group, int failures) throws Exception {
         final Collector collector = new Collector();
         collector.failures = failures;
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
         consumer.setNamesrvAddr(server);
         consumer.setInstanceName(group);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        consumer.subscribe(topic, expression);
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             synchronized (collector) {
                 if (collector.failures > 0) {
@@ -224,7 +233,7 @@ public final class Driver {
     }
 
     /** By its offset id. 3.2.6 has no form that takes the topic. */
-    private static MessageExt view(String server, String topic, String id) throws Exception {
+    static MessageExt view(String server, String topic, String id) throws Exception {
         try {
             return (MessageExt) DefaultMQProducer.class.getMethod("viewMessage", String.class, String.class).invoke(producer(server), topic, id);
         } catch (NoSuchMethodException e) {

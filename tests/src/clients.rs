@@ -124,14 +124,16 @@ fn server_driver(version: &str, name: &str, part: (&'static str, &'static str)) 
     Some(driver(version, &jars, &format!("{name}-{version}"), &sources))
 }
 
+fn source_hash(sources: &[(&str, &str)]) -> u64 {
+    let text_hash = |text: &str| text.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
+    sources.iter().map(|(_, text)| text_hash(text)).fold(1, u64::wrapping_mul)
+}
+
 /// Starts the driver with the parts of it that are given.
 fn driver(version: &str, jars: &Path, name: &str, sources: &[(&str, &str)]) -> Client {
     let classes = directory("java").join(format!("driver-{name}"));
-    let source_hash: u64 = sources
-        .iter()
-        .map(|(_, text)| text.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b)))
-        .fold(1, u64::wrapping_mul);
-    once(&directory("java").join(format!("{name}-{source_hash:x}.classes")), || compile(version, jars, &classes, sources));
+    let stamp = format!("{name}-{:x}.classes", source_hash(sources));
+    once(&directory("java").join(stamp), || compile(version, jars, &classes, sources));
     let path = format!("{}/*:{}", jars.display(), classes.display());
     let mut command = Command::new("java");
     command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
@@ -155,7 +157,7 @@ fn download_jars(version: &str, jars: &Path) {
     run(&mut maven);
 }
 
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("Driver.java", include_str!("../java/Driver.java")),
     ("Transactions.java", include_str!("../java/Transactions.java")),
     ("OldTransaction.java", include_str!("../java/OldTransaction.java")),
@@ -163,6 +165,7 @@ const SOURCES: [(&str, &str); 7] = [
     ("SendBatch.java", include_str!("../java/SendBatch.java")),
     ("LitePull.java", include_str!("../java/LitePull.java")),
     ("Orderly.java", include_str!("../java/Orderly.java")),
+    ("Features.java", include_str!("../java/Features.java")),
 ];
 
 /// Which parts of the driver a version has the classes for.
@@ -170,6 +173,7 @@ fn has_part(version: &str, part: &str) -> bool {
     match part {
         "OldTransaction.java" => matches!(version, "3.2.6" | "4.2.0"),
         "Orderly.java" | "SendBatch.java" => version != "3.2.6",
+        "Features.java" => matches!(version, "4.9.4" | "5.4.0"),
         "Transaction.java" | "LitePull.java" => !matches!(version, "3.2.6" | "4.2.0"),
         _ => true,
     }
@@ -205,15 +209,16 @@ pub fn go_client(version: &str) -> Option<Client> {
     let mut sources = vec![("main.go", include_str!("../go/main.go"))];
     if version != "v2.0.0" {
         sources.push(("orderly.go", include_str!("../go/orderly.go")));
+        sources.push(("features.go", include_str!("../go/features.go")));
     }
-    let hash = sources.iter().flat_map(|(_, text)| text.bytes()).fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
+    let hash = source_hash(&sources);
     let module = directory("go").join(version);
     once(&directory("go").join(format!("{version}-{hash:x}.built")), || {
         fs::create_dir_all(&module).unwrap();
         let require = format!("module driver\n\ngo 1.21\n\nrequire github.com/apache/rocketmq-client-go/v2 {version}\n");
         fs::write(module.join("go.mod"), require).unwrap();
-        for (name, source) in &sources {
-            fs::write(module.join(name), source).unwrap();
+        for (name, text) in &sources {
+            fs::write(module.join(name), text).unwrap();
         }
         // The client is as it was released; the reflect2 that 2.0.0 brings does not run on the Go of today.
         run(Command::new("go").args(["mod", "tidy"]).current_dir(&module));
