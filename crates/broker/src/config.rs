@@ -192,6 +192,28 @@ stdx::config! {
     /// The delays of levels 1, 2, ... in s, m, h or d.
     Restart message_delay_level: String = "messageDelayLevel", "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
 
+    /// Whether timer messages are taken and delivered.
+    Restart timer_wheel_enable: bool = "timerWheelEnable", true;
+    /// Seconds that a timer message may ask to wait at the most.
+    Live timer_max_delay_sec: i32 = "timerMaxDelaySec", 259_200, in 0..;
+    /// Seconds after which a waiting timer message is written anew, so that its file can be deleted; two thirds of
+    /// `fileReservedTime` where that is less.
+    Live timer_roll_window_slot: i32 = "timerRollWindowSlot", 172_800, in 2..;
+    /// Bytes of a file of the timer log that a clean stop leaves for Java's broker.
+    Restart mapped_file_size_timer_log: i32 = "mappedFileSizeTimerLog", 100 * 1024 * 1024, in 4096..;
+    /// ms between two confirmations by the disk of how far timer messages are delivered.
+    Live timer_flush_interval_ms: i32 = "timerFlushIntervalMs", 1000, in 1..;
+    /// Whether new timer messages are left where they are.
+    Live timer_stop_enqueue: bool = "timerStopEnqueue", false;
+    /// Whether timer messages that are due are held back.
+    Live timer_stop_dequeue: bool = "timerStopDequeue", false;
+    /// Whether a waiting timer message can be recalled.
+    Live recall_message_enable: bool = "recallMessageEnable", false;
+    /// Whether that is so where `brokerPermission` lets nobody write.
+    Live allow_recall_when_broker_not_writeable: bool = "allowRecallWhenBrokerNotWriteable", true;
+    /// Whether messages that cancel others name their topic before the key, as Java before 5.4 needs it.
+    Live append_topic_for_timer_delete_key: bool = "appendTopicForTimerDeleteKey", false;
+
     /// ms after which the producers of a half message are asked about it.
     Live transaction_time_out: i64 = "transactionTimeOut", 6000, in 0..;
     /// Times that the producers of a half message are asked before it goes to TRANS_CHECK_MAX_TIME_TOPIC.

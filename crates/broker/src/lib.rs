@@ -17,6 +17,7 @@ pub mod meta;
 mod schedule;
 mod stats;
 mod storage;
+mod timer;
 mod transaction;
 
 use std::collections::VecDeque;
@@ -42,7 +43,7 @@ use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
 use crate::handlers::send::{Sends, Waiting};
-use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, reply, send, send_back, topics};
+use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, recall, reply, send, send_back, topics};
 use crate::hold::Holds;
 use crate::locks::QueueLocks;
 use crate::meta::offsets::Offsets;
@@ -105,6 +106,7 @@ pub struct Broker {
     pub clients: Clients,
     expressions: Expressions,
     schedule: Schedule,
+    wheel: timer::Timers,
     transactions: Transactions,
     holds: Holds,
     replies: reply::Pushed,
@@ -155,6 +157,7 @@ impl Broker {
         let (topics, groups) = meta::open(&directory)?;
         let offsets = Offsets::open(directory.join("consumerOffset.json"))?;
         let schedule = Schedule::open(directory.join("delayOffset.json"), levels)?;
+        let wheel = timer::Timers::open(&store)?;
         let interval = config.transaction_check_interval;
         let transactions = Transactions::open(&store, &offsets, now, interval)?;
         let timer = |after: i64| AtomicI64::new(now + after);
@@ -174,6 +177,7 @@ impl Broker {
             clients: Clients::default(),
             expressions: Expressions::default(),
             schedule,
+            wheel,
             transactions,
             holds: Holds::default(),
             replies: reply::Pushed::default(),
@@ -275,10 +279,11 @@ impl Broker {
     }
 
     /// Appends messages that no client waits for, and wakes who waits for them.
-    pub(crate) fn append(&self, batch: &mut Batch, now: i64) -> Result<(), AppendError> {
+    pub(crate) fn append(&self, batch: &mut Batch, now: i64) -> Result<u64, AppendError> {
         let appended = self.store.append(batch, now)?;
+        let end = appended.0;
         self.appended(appended, now);
-        Ok(())
+        Ok(end)
     }
 
     fn appended(&self, (end, woken): (u64, Woken), now: i64) {
@@ -343,7 +348,7 @@ impl Broker {
         }
     }
 
-    /// Does what is due at `now`: waiting pulls and sends whose time is over, delayed messages, silent clients,
+    /// Does what is due at `now`: waiting pulls and sends whose time is over, delayed and timer messages, silent clients,
     /// saving. Call it every 100 ms or sooner.
     pub fn tick(&self, now: i64) {
         for held in self.holds.take_expired(now) {
@@ -353,6 +358,7 @@ impl Broker {
         self.expire_announcements(now);
         reply::expire(self, now);
         self.deliver_delayed(now);
+        self.deliver_timers(now);
         self.check_transactions(now);
         if due(&self.timers.sample, now, SAMPLE_MS) {
             self.sample(now);
@@ -360,6 +366,7 @@ impl Broker {
         if due(&self.timers.housekeeping, now, HOUSEKEEPING_MS) {
             client_handlers::expire(self, now);
             self.locks.expire(now, self.config().rebalance_lock_max_live_time);
+            self.look_for_old_timers(now);
         }
         if due(&self.timers.offsets, now, i64::from(self.config().flush_consumer_offset_interval)) {
             self.save_offsets(now);
@@ -406,6 +413,8 @@ impl Broker {
     pub fn close(&self, now: i64) -> io::Result<()> {
         self.offsets.save(now)?;
         self.schedule.save(now)?;
+        self.store.sync().map_err(io::Error::other)?;
+        self.wheel.close(&self.store, &self.config(), now)?;
         self.store.close()
     }
 
@@ -520,6 +529,9 @@ impl Broker {
             Heartbeat::CODE => client_handlers::heartbeat(self, call),
             CheckClientConfig::CODE => client_handlers::check_client_config(self, call),
             UnregisterClient::CODE => client_handlers::unregister_client(self, call, call.header.read()?),
+            RecallMessage::CODE => recall::recall_message(self, call, call.header.read()?),
+            GetTimerCheckPoint::CODE => admin::get_timer_check_point(self, call),
+            GetTimerMetrics::CODE => admin::get_timer_metrics(self, call),
             GetConsumerListByGroup::CODE => client_handlers::get_consumer_list_by_group(self, call, call.header.read()?),
             GetConsumerConnectionList::CODE => client_handlers::get_consumer_connection_list(self, call, call.header.read()?),
             GetProducerConnectionList::CODE => client_handlers::get_producer_connection_list(self, call, call.header.read()?),

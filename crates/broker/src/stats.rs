@@ -18,6 +18,9 @@ pub struct Counters {
     pub gets_found: AtomicU64,
     pub gets_missed: AtomicU64,
     pub messages_got: AtomicU64,
+    /// Timer messages taken in, and delivered.
+    pub timers_in: AtomicU64,
+    pub timers_out: AtomicU64,
     /// Requests that nothing handles, by code; each is logged once.
     pub unsupported: Mutex<HashMap<i32, u64>>,
     /// Messages put by topic and got by group, for their rates.
@@ -61,6 +64,8 @@ struct Sample {
     found: u64,
     missed: u64,
     got: u64,
+    timers_in: u64,
+    timers_out: u64,
 }
 
 /// Which counter a rate is of.
@@ -71,6 +76,8 @@ pub enum Rate {
     GetMissed,
     GetTotal,
     Transferred,
+    TimerIn,
+    TimerOut,
 }
 
 /// One sample a second for as long as the longest span.
@@ -102,6 +109,8 @@ impl Stats {
             found: value(&c.gets_found),
             missed: value(&c.gets_missed),
             got: value(&c.messages_got),
+            timers_in: value(&c.timers_in),
+            timers_out: value(&c.timers_out),
         };
         let mut history = self.history.lock();
         history.samples.push_back(sample);
@@ -138,6 +147,8 @@ impl Stats {
             Rate::GetMissed => s.missed,
             Rate::GetTotal => s.found + s.missed,
             Rate::Transferred => s.got,
+            Rate::TimerIn => s.timers_in,
+            Rate::TimerOut => s.timers_out,
         };
         SPANS.map(|span| {
             let first = history.samples.iter().find(|s| s.at >= last.at - span * 1000).unwrap_or(last);

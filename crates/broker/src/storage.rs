@@ -25,6 +25,7 @@ pub struct Timers {
     checkpoint: AtomicI64,
     checkpointed: AtomicU64,
     disk: AtomicI64,
+    timers: AtomicI64,
     clean: AtomicI64,
     /// Files were removed, and the queues not yet cut.
     cleaned: AtomicBool,
@@ -38,6 +39,7 @@ impl Timers {
             checkpoint: AtomicI64::new(now + CHECKPOINT_MS),
             checkpointed: AtomicU64::new(0),
             disk: AtomicI64::new(now),
+            timers: AtomicI64::new(now),
             clean: AtomicI64::new(now + FIRST_CLEANING_MS),
             cleaned: AtomicBool::new(false),
             full: AtomicBool::new(false),
@@ -89,6 +91,11 @@ impl Broker {
         let config = self.config();
         if due(&self.storage.disk, now, DISK_MS) {
             self.watch_disk(&config);
+        }
+        if due(&self.storage.timers, now, i64::from(config.timer_flush_interval_ms))
+            && let Err(error) = self.wheel.save()
+        {
+            tracing::error!("how far timer messages are delivered can't be saved, which is tried again: {error}");
         }
         if due(&self.storage.clean, now, i64::from(config.clean_resource_interval)) {
             self.clean(&config, now);

@@ -13,6 +13,7 @@ use crate::handlers::pull::parse_tags;
 mod admission;
 mod reply;
 mod retry;
+mod timer;
 mod transaction;
 
 struct NoShell;

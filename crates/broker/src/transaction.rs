@@ -25,7 +25,7 @@ use store::{Batch, Store, Woken};
 use crate::handlers::send::Sends;
 use crate::handlers::{Handled, io_refusal};
 use crate::meta::offsets::Offsets;
-use crate::{Broker, BrokerConfig};
+use crate::{Broker, BrokerConfig, timer};
 
 /// Java keeps all half messages in one queue.
 pub const QUEUE: i32 = 0;
@@ -106,6 +106,8 @@ pub struct Ended {
     first_offset: i64,
     /// The topic in which consumers see it.
     pub committed: Option<String>,
+    /// They see it later: it is a timer message.
+    pub timed: bool,
 }
 
 /// A half message and what its properties say.
@@ -353,20 +355,22 @@ pub fn end_transaction(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, 
         return Ok(());
     }
     let committed = commit.then(|| half.topic.to_owned());
-    let ended = Ended { queue_offset, first_offset: half.first_offset, committed };
+    let mut ended = Ended { queue_offset, first_offset: half.first_offset, committed, timed: false };
     match add_outcome(broker, sends.batch(), &half, commit, queue_offset, call.now) {
-        Ok(()) => {
+        Ok(timed) => {
+            ended.timed = timed;
             sends.end(call.park(), ended);
             Ok(())
         }
-        Err(error) => {
+        Err(refusal) => {
             broker.transactions.ended(&ended, false);
-            Err(io_refusal("opening a consume queue", &error))
+            Err(refusal)
         }
     }
 }
 
-/// Adds the message that consumers see, where it is committed, and the op message behind it.
+/// Adds the message that consumers see, where it is committed, and the op message behind it. Gives whether they see it
+/// later.
 fn add_outcome(
     broker: &Broker,
     batch: &mut Batch,
@@ -374,22 +378,28 @@ fn add_outcome(
     commit: bool,
     queue_offset: Option<i64>,
     now: i64,
-) -> io::Result<()> {
-    let store = &broker.store;
-    let ops = store.queue(names::TRANS_OP_HALF_TOPIC, QUEUE)?;
+) -> Result<bool, Refusal> {
+    let open = |topic, id| broker.store.queue(topic, id).map_err(|e| io_refusal("opening a consume queue", &e));
+    let ops = open(names::TRANS_OP_HALF_TOPIC, QUEUE)?;
+    let mut timed = false;
     if commit {
         let own = [properties::REAL_TOPIC, properties::REAL_QUEUE_ID, properties::FIRST_QUEUE_OFFSET];
-        let text = properties::without(half.record.properties, &own);
+        let mut text = properties::without(half.record.properties, &own);
+        let due = timer::place(broker, &broker.config(), now, half.topic, half.queue_id, &mut text)?;
+        timed = due.is_some();
+        let (topic, queue_id, tags_code) = match due {
+            Some(_) => (names::WHEEL_TIMER_TOPIC, timer::QUEUE, protocol::timer::code(&text)),
+            None => (half.topic, half.queue_id, store::tags_code(&text)),
+        };
         let record = Record {
-            topic: half.topic,
-            queue_id: half.queue_id,
+            topic,
+            queue_id,
             sys_flag: half.record.sys_flag & !message::TRANSACTION_MASK | message::TRANSACTION_COMMIT,
             prepared_transaction_offset: half.record.physical_offset,
             properties: &text,
             ..half.record.clone()
         };
-        let queue = store.queue(half.topic, half.queue_id)?;
-        batch.push(queue, &record, store::tags_code(&text), 1);
+        batch.push(open(topic, queue_id)?, &record, tags_code, 1);
     }
     if let Some(offset) = queue_offset {
         push_op(broker, batch, ops.clone(), offset, now);
@@ -398,7 +408,7 @@ fn add_outcome(
             push_op(broker, batch, ops, half.first_offset, now);
         }
     }
-    Ok(())
+    Ok(timed)
 }
 
 fn push_op(broker: &Broker, batch: &mut Batch, ops: std::sync::Arc<Queue>, queue_offset: i64, now: i64) {

@@ -43,6 +43,23 @@ impl DataVersion {
     }
 }
 
+/// How many timer messages of each topic wait (`config/timermetrics`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TimerMetrics {
+    pub data_version: DataVersion,
+    #[serde(deserialize_with = "or_default")]
+    pub timing_count: BTreeMap<String, TimerMetric>,
+}
+
+/// How many there are, and when that changed, in ms since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TimerMetric {
+    pub count: i64,
+    pub time_stamp: i64,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopicConfig {

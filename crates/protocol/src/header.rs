@@ -436,8 +436,14 @@ mod tests {
 
     #[test]
     fn both_serialisations_round_trip() {
-        let reply =
-            SendMessageReply { msg_id: "7F\u{2}ü", queue_id: 3, queue_offset: 9, transaction_id: None, batch_uniq_id: None };
+        let reply = SendMessageReply {
+            msg_id: "7F\u{2}ü",
+            queue_id: 3,
+            queue_offset: 9,
+            transaction_id: None,
+            batch_uniq_id: None,
+            recall_handle: None,
+        };
         for serialization in [Serialization::Json, Serialization::RocketMq] {
             let frame = written(serialization, &reply);
             assert_eq!(&frame.body[..], b"abc");

@@ -27,6 +27,7 @@ pub mod record;
 pub mod register;
 pub mod requests;
 pub mod sys_flag;
+pub mod timer;
 pub mod version;
 
 pub use frame::Frame;

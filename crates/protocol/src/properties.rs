@@ -37,6 +37,19 @@ pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
 pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
 pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
 pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
+/// The ways to ask for a time of delivery; of several, the first counts.
+pub const TIMES: [&str; 3] = [TIMER_DELAY_SEC, TIMER_DELAY_MS, TIMER_DELIVER_MS];
+/// When a message that waits in `rmq_sys_wheel_timer` is due (see [`crate::timer`]).
+pub const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
+/// The message cancels the one with this unique key; the topic and `+` may stand before the key.
+pub const TIMER_DEL_UNIQKEY: &str = "TIMER_DEL_UNIQKEY";
+/// How often a message was put at the end of the timer's queue, so that its file can be deleted.
+pub const TIMER_ROLL_TIMES: &str = "TIMER_ROLL_TIMES";
+/// The queue offset that it had before; Java has no such property.
+pub const TIMER_ROLLED_FROM: &str = "TIMER_ROLLED_FROM";
+/// In a delivered message: when the timer took it in, and when it let it go.
+pub const TIMER_ENQUEUE_MS: &str = "TIMER_ENQUEUE_MS";
+pub const TIMER_DEQUEUE_MS: &str = "TIMER_DEQUEUE_MS";
 
 /// The pairs of a properties string in their order. A piece without a name or without a value is passed
 /// over, as Java does.

@@ -174,6 +174,8 @@ requests! {
     42 UnlockBatchMq -> ();
     43 GetAllConsumerOffset -> ();
     46 CheckClientConfig -> ();
+    60 GetTimerCheckPoint -> ();
+    61 GetTimerMetrics -> ();
     100 PutKvConfig<'a> -> ();
     101 GetKvConfig<'a> -> GetKvConfigReply<'r>;
     102 DeleteKvConfig<'a> -> ();
@@ -216,6 +218,7 @@ requests! {
     351 GetTopicConfig<'a> -> ();
     352 GetSubscriptionGroupConfig<'a> -> ();
     361 LitePullMessage<'a> -> PullMessageReply;
+    370 RecallMessage<'a> -> RecallMessageReply<'r>;
     901 GetBrokerMemberGroup<'a> -> ();
     904 BrokerHeartbeat<'a> -> ();
 }
@@ -268,6 +271,7 @@ headers! {
     SendMessageReply<'a> {
         msg_id: &'a str = "msgId", queue_id: i32 = "queueId", queue_offset: i64 = "queueOffset",
         transaction_id: Option<&'a str> = "transactionId", batch_uniq_id: Option<&'a str> = "batchUniqId",
+        recall_handle: Option<&'a str> = "recallHandle",
     }
     PullMessage<'a> {
         consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
@@ -351,6 +355,14 @@ headers! {
         transaction_id: Option<&'a str> = "transactionId", offset_msg_id: Option<&'a str> = "offsetMsgId",
         broker_name: Option<&'a str> = "bname",
     }
+    /// The body of its answer is Java's `TimerCheckpoint`.
+    GetTimerCheckPoint {}
+    GetTimerMetrics {}
+    RecallMessage<'a> {
+        producer_group: Option<&'a str> = "producerGroup", topic: &'a str = "topic",
+        recall_handle: &'a str = "recallHandle",
+    }
+    RecallMessageReply<'a> { msg_id: &'a str = "msgId" }
     GetConsumerListByGroup<'a> { consumer_group: &'a str = "consumerGroup" }
     NotifyConsumerIdsChanged<'a> { consumer_group: &'a str = "consumerGroup" }
     LockBatchMq {}

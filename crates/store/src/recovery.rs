@@ -397,7 +397,7 @@ impl Store {
     }
 
     /// What a consume queue entry holds of a message: Java's hash of its tags, 0 without; for a delayed message, when
-    /// it is due.
+    /// it is due, and for a timer [`protocol::timer::code`].
     fn tags_code(&self, record: &Record<'_>) -> i64 {
         let property = |name| protocol::properties::get(record.properties, name);
         if record.topic == protocol::names::SCHEDULE_TOPIC
@@ -405,6 +405,9 @@ impl Store {
             && let Some(delay) = self.options.delays.get(level.clamp(1, self.options.delays.len().max(1)) - 1)
         {
             return record.store_timestamp + delay;
+        }
+        if record.topic == protocol::names::WHEEL_TIMER_TOPIC {
+            return protocol::timer::code(record.properties);
         }
         tags_code(record.properties)
     }

@@ -68,12 +68,12 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
         put("rebuilding", progress.to_string());
     }
     put("commitLogFenced", broker.store.fence().unwrap_or_else(|| "false".into()));
-    for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum"] {
-        put(key, "0".into());
-    }
-    for key in ["timerEnqueueTps", "timerDequeueTps"] {
-        put(key, "0.0".into());
-    }
+    let (behind_ms, offset_behind, pending) = broker.wheel.progress(&broker.store, now);
+    put("timerReadBehind", (behind_ms / 1000).to_string());
+    put("timerOffsetBehind", offset_behind.to_string());
+    put("timerCongestNum", pending.to_string());
+    put("timerEnqueueTps", format!("{:?}", broker.stats.rates(Rate::TimerIn)[0]));
+    put("timerDequeueTps", format!("{:?}", broker.stats.rates(Rate::TimerOut)[0]));
     for (pool, capacity) in pools(&config) {
         let (size, wait) = if pool == "send" { broker.waiting_sends(now) } else { (0, 0) };
         put(&format!("{pool}ThreadPoolQueueSize"), size.to_string());
@@ -128,6 +128,24 @@ pub fn update_broker_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
     }
     broker.update_config(&entries).map_err(|remark| Refusal::new(codes::SYSTEM_ERROR, remark))?;
     call.reply(&());
+    Ok(())
+}
+
+/// Java's `TimerCheckpoint`: for slaves.
+pub fn get_timer_check_point(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    if !broker.config().timer_wheel_enable {
+        return Err(Refusal::new(codes::SYSTEM_ERROR, "The checkpoint is null"));
+    }
+    call.reply_body(&broker.wheel.checkpoint(call.now));
+    Ok(())
+}
+
+/// How many timer messages of each topic wait: for slaves.
+pub fn get_timer_metrics(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    if !broker.config().timer_wheel_enable {
+        return Err(Refusal::new(codes::SYSTEM_ERROR, "The timer message store is null"));
+    }
+    call.reply_body(&broker.wheel.metrics());
     Ok(())
 }
 

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod clients;
 pub mod consume;
 pub mod pull;
+pub mod recall;
 pub mod reply;
 pub mod send;
 pub mod send_back;

@@ -48,7 +48,7 @@ pub fn send_reply_message(broker: &Broker, call: &mut Call<'_>, request: &SendMe
 
 fn pass_on(broker: &Broker, call: &mut Call<'_>, request: &SendMessage<'_>) -> Handled {
     let config = broker.config();
-    let (_, queue_id, _) = Sends::check(broker, &config, call, request)?;
+    let (_, queue_id, _) = Sends::check(broker, &config, call, request, 0)?;
     if call.body.len() > config.max_message_size as usize {
         return Err(send::illegal(&config));
     }
@@ -147,6 +147,7 @@ fn answer(broker: &Broker, responder: Responder, stored: &Stored, failure: Optio
         queue_offset: stored.queue_offset,
         transaction_id: None,
         batch_uniq_id: None,
+        recall_handle: None,
     };
     responder.answer(code, failure, &reply, &send::extra_fields(&broker.config()), &[]);
 }

@@ -7,16 +7,16 @@ use bytes::BytesMut;
 use protocol::bodies::{TopicConfig, TopicFilterType};
 use protocol::exchange::{Call, Refusal, Responder};
 use protocol::record::{BLANK_LENGTH, Record};
-use protocol::requests::{SendMessage, SendMessageReply};
+use protocol::requests::{RecallMessageReply, SendMessage, SendMessageReply};
 use protocol::sys_flag::message;
 use protocol::{batch, codes, message_id, names, properties, version};
 use store::{AppendError, Batch};
 
 use crate::announce::Ticket;
 use crate::config::BrokerRole;
-use crate::handlers::{Handled, can_write};
+use crate::handlers::{Handled, can_write, recall};
 use crate::transaction::{self, Ended};
-use crate::{Broker, BrokerConfig, stats};
+use crate::{Broker, BrokerConfig, stats, timer};
 
 /// Queues of a group's dead letter topic.
 const DLQ_QUEUES: i32 = 1;
@@ -40,27 +40,37 @@ struct Answer {
     queue_id: i32,
     unique_key: Option<String>,
     topic: Arc<TopicConfig>,
+    /// When a timer message is due.
+    due: Option<i64>,
     /// The client asked not to wait for the disk (`WAIT=false`).
     wait: bool,
     /// The topic was made by this send, and is to be known to the name servers before its sender hears of it.
     announce: Option<Ticket>,
 }
 
-/// A send that waits until the log's mark has passed it.
+/// A send, or a recall, that waits until the log's mark has passed it.
 pub struct Waiting {
-    end: u64,
+    pub end: u64,
     /// When it came, in ms.
     pub since: i64,
-    responder: Responder,
-    reply: Reply,
-    announce: Option<Ticket>,
+    pub responder: Responder,
+    pub reply: Reply,
+    pub announce: Option<Ticket>,
 }
 
-struct Reply {
+/// What is answered when the disk has it.
+pub enum Reply {
+    Sent(Sent),
+    Recalled { msg_id: String },
+}
+
+/// Where a message is.
+pub struct Sent {
     msg_id: String,
     queue_id: i32,
     queue_offset: i64,
     transaction_id: Option<String>,
+    recall_handle: Option<String>,
 }
 
 impl Waiting {
@@ -78,7 +88,14 @@ pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, 
     let mut sends = sends.into_iter().peekable();
     while let Some(send) = sends.next() {
         let connection = send.responder.connection().clone();
-        send.responder.answer_into(code, None, &send.reply.typed(), &extra, &[], &mut out);
+        match &send.reply {
+            Reply::Sent(sent) => send.responder.answer_into(code, None, &sent.typed(), &extra, &[], &mut out),
+            // Java says no more than that it is done.
+            Reply::Recalled { msg_id } => {
+                let reply = RecallMessageReply { msg_id };
+                send.responder.answer_into(codes::SUCCESS, None, &reply, &extra[..1], &[], &mut out);
+            }
+        }
         if let Some(ticket) = send.announce {
             broker.answer_when_registered(ticket, &connection, out.split().freeze(), now);
         } else if sends.peek().is_none_or(|next| next.announce.is_some() || next.responder.connection().id != connection.id) {
@@ -87,7 +104,7 @@ pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, 
     }
 }
 
-impl Reply {
+impl Sent {
     fn typed(&self) -> SendMessageReply<'_> {
         SendMessageReply {
             msg_id: &self.msg_id,
@@ -95,6 +112,7 @@ impl Reply {
             queue_offset: self.queue_offset,
             transaction_id: self.transaction_id.as_deref(),
             batch_uniq_id: None,
+            recall_handle: self.recall_handle.as_deref(),
         }
     }
 }
@@ -119,6 +137,8 @@ struct Known {
     wait: bool,
     /// It is a half message.
     prepared: bool,
+    /// It asks for a time of delivery.
+    timed: bool,
 }
 
 impl Sends {
@@ -138,7 +158,7 @@ impl Sends {
     /// Checks a send and adds its message to the batch.
     pub fn accept(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
         let config = broker.config();
-        let (topic, queue_id, announce) = Self::check(broker, &config, call, request)?;
+        let (topic, queue_id, announce) = Self::check(broker, &config, call, request, self.answers.len())?;
         if call.body.len() > config.max_message_size as usize {
             return Err(illegal(&config));
         }
@@ -149,18 +169,18 @@ impl Sends {
         let first = self.batch.len();
         let unique_key = known.unique_key.clone();
         let wait = known.wait;
-        self.push(broker, &config, call, request, &topic, queue_id, &message, &known, 1)?;
+        let due = self.push(broker, &config, call, request, &topic, queue_id, &message, &known, 1)?;
         // It counts for its own topic when it is committed.
         let half_topic = if known.prepared { broker.topics.get(names::TRANS_HALF_TOPIC) } else { None };
         let topic = half_topic.unwrap_or(topic);
-        self.answers.push(Answer { responder: call.park(), first, count: 1, queue_id, unique_key, topic, wait, announce });
+        self.answers.push(Answer { responder: call.park(), first, count: 1, queue_id, unique_key, topic, due, wait, announce });
         Ok(())
     }
 
     /// Checks a send of several messages and adds them all to the batch.
     pub fn accept_batch(&mut self, broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>) -> Handled {
         let config = broker.config();
-        let (topic, queue_id, announce) = Self::check(broker, &config, call, request)?;
+        let (topic, queue_id, announce) = Self::check(broker, &config, call, request, self.answers.len())?;
         if names::is_retry_or_dlq(request.topic) {
             return Err(Refusal::new(
                 codes::MESSAGE_ILLEGAL,
@@ -176,7 +196,7 @@ impl Sends {
         let mut pieces = Vec::with_capacity(messages.len());
         for message in &messages {
             let known = self.rewrite_properties(broker, &config, message.properties)?;
-            if known.delay_level > 0 {
+            if known.delay_level > 0 || known.timed {
                 return Err(Refusal::new(codes::MESSAGE_ILLEGAL, "a batch can't hold delayed messages"));
             }
             if known.prepared {
@@ -203,23 +223,26 @@ impl Sends {
             queue_id,
             unique_key,
             topic,
+            due: None,
             wait,
             announce,
         });
         Ok(())
     }
 
-    /// The topic, made where it may be, the queue, and the registration that a new topic waits for.
+    /// The topic, made where it may be, the queue, and the registration that a new topic waits for. `before` sends of the
+    /// same read are on their way.
     pub(super) fn check(
         broker: &Broker,
         config: &BrokerConfig,
         call: &Call<'_>,
         request: &SendMessage<'_>,
+        before: usize,
     ) -> Result<(Arc<TopicConfig>, i32, Option<Ticket>), Refusal> {
         if config.broker_role == BrokerRole::Slave {
             return Err(Refusal::new(codes::SERVICE_NOT_AVAILABLE, broker.slave_remark()));
         }
-        broker.admit_send(config, call.now, self.answers.len())?;
+        broker.admit_send(config, call.now, before)?;
         let name = request.topic;
         let (topic, announce) = match broker.topics.get(name) {
             Some(topic) => (topic, None),
@@ -264,9 +287,7 @@ impl Sends {
                 properties::TRANSACTION_PREPARED if value.eq_ignore_ascii_case("true") => {
                     known.prepared = true;
                 }
-                properties::TIMER_DELIVER_MS | properties::TIMER_DELAY_MS | properties::TIMER_DELAY_SEC => {
-                    return Err(not_yet("timer messages (TIMER_DELIVER_MS, TIMER_DELAY_MS, TIMER_DELAY_SEC)"));
-                }
+                properties::TIMER_DELIVER_MS | properties::TIMER_DELAY_MS | properties::TIMER_DELAY_SEC => known.timed = true,
                 _ => {}
             }
             properties::push(out, name, value);
@@ -298,18 +319,30 @@ impl Sends {
         message: &Outgoing<'_>,
         known: &Known,
         unit: usize,
-    ) -> Handled {
+    ) -> Result<Option<i64>, Refusal> {
         let multi_tags = if topic.topic_filter_type == TopicFilterType::MultiTag { message::MULTI_TAGS } else { 0 };
         if known.prepared {
             transaction::prepare(&topic.topic_name, queue_id, &mut self.properties);
         }
+        if known.timed && known.delay_level > 0 {
+            self.properties = properties::without(&self.properties, &properties::TIMES);
+        }
         let delay = broker.schedule.place(known.delay_level, call.now, &topic.topic_name, queue_id, &mut self.properties);
+        let due = match known.timed && !known.prepared && delay.is_none() {
+            true => timer::place(broker, config, call.now, &topic.topic_name, queue_id, &mut self.properties)?,
+            false => None,
+        };
         let (name, queue_id, tags_code) = match delay {
             Some(delay) => (names::SCHEDULE_TOPIC, delay.queue_id, delay.deliver_at),
             None if known.prepared => (names::TRANS_HALF_TOPIC, transaction::QUEUE, known.tags_code),
+            None if due.is_some() => (names::WHEEL_TIMER_TOPIC, timer::QUEUE, protocol::timer::code(&self.properties)),
             None => (topic.topic_name.as_str(), queue_id, known.tags_code),
         };
-        let reserve = if known.prepared { transaction::RESERVE } else { 0 };
+        let reserve = match (known.prepared, due) {
+            (true, _) => transaction::RESERVE,
+            (false, Some(_)) => timer::RESERVE,
+            (false, None) => 0,
+        };
         if self.properties.len() + reserve > properties::MAX_LENGTH {
             return Err(illegal(config));
         }
@@ -332,7 +365,7 @@ impl Sends {
         fits(config, record.encoded_length() + reserve)?;
         let queue = broker.store.queue(name, queue_id).map_err(|e| super::io_refusal("opening a consume queue", &e))?;
         self.batch.push(queue, &record, tags_code, unit);
-        Ok(())
+        Ok(due)
     }
 
     /// Appends the batch and answers, or parks the answers until the disk has it.
@@ -348,15 +381,16 @@ impl Sends {
         broker.admission.leave(sends);
         match appended {
             Ok((end, woken)) => {
-                self.count(broker);
+                self.count(broker, now);
                 let visible = broker.store.visible() >= end;
                 for answer in self.answers.drain(..) {
-                    let reply = answer.reply(&self.batch, broker);
+                    let sent = answer.sent(&self.batch, broker, &config);
                     let done = visible || !answer.wait;
                     if done && answer.announce.is_none() {
-                        answer.responder.answer_into(codes::SUCCESS, None, &reply.typed(), &extra_fields(&config), &[], out);
+                        answer.responder.answer_into(codes::SUCCESS, None, &sent.typed(), &extra_fields(&config), &[], out);
                         continue;
                     }
+                    let reply = Reply::Sent(sent);
                     let waiting = Waiting { end, since: now, responder: answer.responder, reply, announce: answer.announce };
                     match done {
                         true => answer_stored(broker, [waiting], codes::SUCCESS, now),
@@ -384,14 +418,22 @@ impl Sends {
         self.batch.clear();
     }
 
-    fn count(&self, broker: &Broker) {
+    fn count(&self, broker: &Broker, now: i64) {
         let counters = &broker.stats.counters;
         stats::add(&counters.messages_put, self.batch.len() as u64);
         stats::add(&counters.bytes_put, self.batch.bytes() as u64);
         for answer in &self.answers {
             counters.add_topic(&answer.topic.topic_name, answer.count as u64);
+            if answer.due.is_some() {
+                broker.wheel.count(&answer.topic.topic_name, 1, now);
+            }
         }
-        self.ended.iter().filter_map(|(_, ended)| ended.committed.as_ref()).for_each(|topic| counters.add_topic(topic, 1));
+        for (topic, timed) in self.ended.iter().filter_map(|(_, ended)| Some((ended.committed.as_ref()?, ended.timed))) {
+            counters.add_topic(topic, 1);
+            if timed {
+                broker.wheel.count(topic, 1, now);
+            }
+        }
     }
 
     /// Nothing of the batch was stored.
@@ -427,7 +469,7 @@ struct Outgoing<'a> {
 }
 
 impl Answer {
-    fn reply(&self, batch: &Batch, broker: &Broker) -> Reply {
+    fn sent(&self, batch: &Batch, broker: &Broker, config: &BrokerConfig) -> Sent {
         let host = broker.store_host();
         let first = batch.place(self.first);
         let mut msg_id = message_id::offset_id(host, first.physical_offset as i64);
@@ -435,7 +477,15 @@ impl Answer {
             let place = batch.place(self.first + nth);
             let _ = write!(msg_id, ",{}", message_id::offset_id(host, place.physical_offset as i64));
         }
-        Reply { msg_id, queue_id: self.queue_id, queue_offset: first.queue_offset, transaction_id: self.unique_key.clone() }
+        let topic = &self.topic.topic_name;
+        let recallable = self.due.filter(|_| !topic.starts_with(names::RETRY_PREFIX)).zip(self.unique_key.as_deref());
+        Sent {
+            msg_id,
+            queue_id: self.queue_id,
+            queue_offset: first.queue_offset,
+            transaction_id: self.unique_key.clone(),
+            recall_handle: recallable.map(|(due, key)| recall::handle(topic, &config.broker_name, due, key)),
+        }
     }
 }
 
@@ -448,10 +498,6 @@ pub(super) fn illegal(config: &BrokerConfig) -> Refusal {
             config.max_message_size
         ),
     )
-}
-
-fn not_yet(what: &str) -> Refusal {
-    Refusal::new(codes::REQUEST_CODE_NOT_SUPPORTED, format!("{what} are not supported yet; the message was not stored"))
 }
 
 /// Whether a message that says so is a half message: consumers of old clients send failed messages back as they got

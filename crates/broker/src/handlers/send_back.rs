@@ -64,6 +64,7 @@ fn append(broker: &Broker, now: i64, failed: &Record<'_>, topic: &str, queue_id:
     }
     properties::push(&mut text, properties::WAIT, "false");
     if level > 0 {
+        text = properties::without(&text, &properties::TIMES);
         properties::push(&mut text, properties::DELAY, &level.to_string());
     }
     let tags_code = store::tags_code(&text);

@@ -41,8 +41,10 @@ impl Broker {
             TopicConfig::new(&format!("rmq_sys_SYNC_BROKER_MEMBER_{}", config.broker_name), 1, inherit),
             TopicConfig::new(names::TRANS_HALF_TOPIC, 1, read_write),
             TopicConfig::new(names::TRANS_OP_HALF_TOPIC, 1, read_write),
-            TopicConfig::new("rmq_sys_wheel_timer", 1, read_write),
         ];
+        if config.timer_wheel_enable {
+            topics.push(TopicConfig::new(names::WHEEL_TIMER_TOPIC, 1, read_write));
+        }
         if config.auto_create_topic_enable {
             topics.push(TopicConfig::new(names::DEFAULT_TOPIC, config.default_topic_queue_nums, when(true)));
         }

@@ -95,6 +95,7 @@ fn a_write_that_hangs_holds_up_no_other_send_for_long() {
             delay_level: 0,
             origin_msg_id: None,
             origin_topic: Some("T"),
+            unit_mode: None,
             max_reconsume_times: None,
         };
         for answer in [world.send(2001, "T", "", "rejected"), world.ask(2001, &peer(2), &back, &[])] {

@@ -103,6 +103,7 @@ impl Script {
             delay_level: level.parse().unwrap(),
             origin_msg_id: None,
             origin_topic: Some("T"),
+            unit_mode: None,
             max_reconsume_times: max.parse().ok(),
         };
         assert_eq!(self.world.ask(now, &peer(9), &request, &[]).code, codes::SUCCESS, "{line}");

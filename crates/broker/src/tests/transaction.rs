@@ -8,7 +8,7 @@ const UNKNOWN: i32 = 0;
 
 /// Where a half message is, as its producer knows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Half {
+pub(super) struct Half {
     queue_offset: i64,
     commit_log_offset: i64,
 }
@@ -29,7 +29,7 @@ impl Half {
 }
 
 impl World {
-    fn prepare(&self, now: i64, extra: &str, body: &str) -> Half {
+    pub(super) fn prepare(&self, now: i64, extra: &str, body: &str) -> Half {
         let properties = format!("{PREPARED}{extra}");
         let request = SendMessageV2 { born_timestamp: now, flag: 9, ..send("T", &properties) };
         let answer = self.ask(now, &peer(1), &request, body.as_bytes());
@@ -38,7 +38,7 @@ impl World {
         Half { queue_offset: answer.field("queueOffset").parse().unwrap(), commit_log_offset }
     }
 
-    fn end(&self, now: i64, half: Half, outcome: i32) -> (i32, String) {
+    pub(super) fn end(&self, now: i64, half: Half, outcome: i32) -> (i32, String) {
         let answer = self.ask(now, &peer(1), &half.end(outcome, false), &[]);
         (answer.code, answer.remark)
     }
@@ -47,7 +47,7 @@ impl World {
         self.pull(now, &peer(9), topic, 0, 0).unwrap().bodies()
     }
 
-    fn all_bodies(&self, now: i64, topic: &str) -> Vec<String> {
+    pub(super) fn all_bodies(&self, now: i64, topic: &str) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             let got = self.pull(now, &peer(9), topic, seen.len() as i64, 0).unwrap().bodies();

@@ -1,0 +1,132 @@
+//! RECALL_MESSAGE: a timer message that waits is cancelled. It is named by a handle, which the answer to its send gave:
+//! `v1 topic brokerName deliverAt uniqueKey` in base64 (Java: `RecallMessageHandle`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use protocol::exchange::{Call, Refusal};
+use protocol::requests::{RecallMessage, RecallMessageReply};
+use protocol::{codes, properties};
+
+use crate::Broker;
+use crate::config::BrokerRole;
+use crate::handlers::send::{Reply, Waiting};
+use crate::handlers::{Handled, can_write};
+use crate::timer::Recalled;
+
+const VERSION: &str = "v1";
+
+/// The handle of a message that is to be delivered at a time.
+pub fn handle(topic: &str, broker_name: &str, deliver_at: i64, unique_key: &str) -> String {
+    URL_SAFE.encode(format!("{VERSION} {topic} {broker_name} {deliver_at} {unique_key}"))
+}
+
+/// What a handle says.
+#[derive(Debug, PartialEq, Eq)]
+struct Handle {
+    topic: String,
+    broker_name: String,
+    /// -1 where it is no number.
+    deliver_at: i64,
+    unique_key: String,
+}
+
+impl Handle {
+    fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
+        let mut words = text.split(' ');
+        if words.next()? != VERSION {
+            return None;
+        }
+        Some(Self {
+            topic: words.next()?.to_owned(),
+            broker_name: words.next()?.to_owned(),
+            deliver_at: words.next()?.parse().unwrap_or(-1),
+            unique_key: words.next().filter(|key| !key.is_empty())?.to_owned(),
+        })
+    }
+}
+
+pub fn recall_message(broker: &Broker, call: &mut Call<'_>, request: RecallMessage<'_>) -> Handled {
+    let config = broker.config();
+    let region = [(properties::MESSAGE_REGION, config.region_id.as_str())];
+    let recalled = check(broker, call, &request).and_then(|handle| {
+        let recalled = Recalled {
+            topic: &handle.topic,
+            unique_key: &handle.unique_key,
+            deliver_at: handle.deliver_at,
+            producer_group: request.producer_group.unwrap_or_default(),
+            born_host: call.connection.remote,
+        };
+        broker.recall(&config, &recalled, call.now).map(|end| (handle.unique_key, end))
+    });
+    match recalled {
+        Err(refusal) => call.answer_with(refusal.code, Some(&refusal.remark), &(), &region, &[]),
+        Ok((msg_id, end)) if broker.store.visible() >= end => {
+            call.answer_with(codes::SUCCESS, None, &RecallMessageReply { msg_id: &msg_id }, &region, &[]);
+        }
+        Ok((msg_id, end)) => {
+            let waiting =
+                Waiting { end, since: call.now, responder: call.park(), reply: Reply::Recalled { msg_id }, announce: None };
+            broker.wait_for_disk(waiting);
+        }
+    }
+    Ok(())
+}
+
+/// Java's refusals, in its order and words.
+fn check(broker: &Broker, call: &Call<'_>, request: &RecallMessage<'_>) -> Result<Handle, Refusal> {
+    let config = broker.config();
+    let refuse = |code, why: &str| Err(Refusal::new(code, format!("recall failed, {why}")));
+    if !config.recall_message_enable {
+        return refuse(codes::NO_PERMISSION, "operation is forbidden");
+    }
+    if config.broker_role == BrokerRole::Slave {
+        return refuse(codes::SLAVE_NOT_AVAILABLE, "broker service not available");
+    }
+    if !can_write(config.broker_permission) && !config.allow_recall_when_broker_not_writeable {
+        return refuse(codes::SERVICE_NOT_AVAILABLE, "broker service not available");
+    }
+    if broker.topics.get(request.topic).is_none() {
+        return refuse(codes::TOPIC_NOT_EXIST, &format!("the topic[{}] not exist", request.topic));
+    }
+    let handle =
+        Handle::parse(request.recall_handle).ok_or_else(|| Refusal::new(codes::ILLEGAL_OPERATION, "recall handle is invalid"))?;
+    if handle.topic != request.topic {
+        return refuse(codes::ILLEGAL_OPERATION, "topic not match");
+    }
+    if handle.broker_name != config.broker_name {
+        return refuse(codes::ILLEGAL_OPERATION, "broker service not available");
+    }
+    let left = handle.deliver_at - call.now;
+    if left <= 0 || left > i64::from(config.timer_max_delay_sec) * 1000 {
+        return refuse(codes::ILLEGAL_OPERATION, "timestamp invalid");
+    }
+    if !config.timer_wheel_enable {
+        return refuse(codes::SYSTEM_ERROR, "execute error");
+    }
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_javas() {
+        let text = handle("Orders", "broker-a", 1_700_000_000_001, "7F00");
+        assert_eq!(text, "djEgT3JkZXJzIGJyb2tlci1hIDE3MDAwMDAwMDAwMDEgN0YwMA==");
+        let parsed = Handle {
+            topic: "Orders".into(),
+            broker_name: "broker-a".into(),
+            deliver_at: 1_700_000_000_001,
+            unique_key: "7F00".into(),
+        };
+        assert_eq!(Handle::parse(&text), Some(parsed));
+        assert_eq!(Handle::parse(text.trim_end_matches('=')).unwrap().unique_key, "7F00");
+        for bad in ["", "%%", "djEgYQ==", &URL_SAFE.encode("v2 a b 1 k"), &URL_SAFE.encode("v1 a b 1 ")] {
+            assert_eq!(Handle::parse(bad), None, "{bad}");
+        }
+        assert_eq!(Handle::parse(&URL_SAFE.encode("v1 a b soon k")).unwrap().deliver_at, -1);
+    }
+}

@@ -1,0 +1,142 @@
+//! Timer messages as they wait in `rmq_sys_wheel_timer`: what a record's properties say, and the number that stands in
+//! place of a tags code in its consume queue entry, so that a start needs no records to know what is pending.
+
+use stdx::java;
+
+use crate::properties::{self, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS, TIMER_OUT_MS};
+
+/// Java rounds a timer down to a multiple of its `timerPrecisionMs`, which is one of this.
+const JAVA_ROUNDS_TO: i64 = 100;
+/// What Java's timers are rounded to unless it is told otherwise, and at the most, in ms: also what a cancelling message
+/// and the message that it cancels have in common.
+pub const SLOT_MS: i64 = 1000;
+
+/// Bits of a queue entry's number below the time.
+const LOW_BITS: u32 = 20;
+const CANCELS: i64 = 1 << 19;
+const ROLLED: i64 = 1 << 18;
+const HASH: i64 = ROLLED - 1;
+
+/// One message of the timer topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// When it is due, in ms since 1970.
+    pub due: i64,
+    /// `TIMER_OUT_MS`: the millisecond before it is due, or where Java wrote it, the slot of its wheel.
+    pub out: i64,
+    /// It cancels another one, and is never delivered.
+    pub cancels: bool,
+    /// It was put at the queue's end in place of an older record of the same message.
+    pub rolled: bool,
+    /// A part of the hash of its unique key.
+    pub hash: u32,
+}
+
+/// A part of the hash of a unique key, as [`Timer::hash`] has it.
+pub fn hash(unique_key: &str) -> u32 {
+    (i64::from(java::hash_code(unique_key)) & HASH) as u32
+}
+
+/// `TIMER_OUT_MS` of a message to be delivered at `deliver_at`, and when that is exactly. A time that does not stand in
+/// the message itself is put off by a millisecond where it would look like one that Java has rounded.
+pub fn out(deliver_at: i64, in_message: bool) -> (i64, i64) {
+    let due = if !in_message && (deliver_at - 1) % JAVA_ROUNDS_TO == 0 { deliver_at + 1 } else { deliver_at };
+    (due - 1, due)
+}
+
+impl Timer {
+    /// What the properties of a record say; `None` where it says no time.
+    pub fn read(text: &str) -> Option<Self> {
+        let number = |name| properties::get(text, name).and_then(|n| n.parse::<i64>().ok());
+        let out = number(TIMER_OUT_MS).filter(|out| (0..i64::MAX >> LOW_BITS).contains(out))?;
+        let delayed = [TIMER_DELAY_SEC, TIMER_DELAY_MS].iter().any(|name| properties::get(text, name).is_some());
+        let exact = number(TIMER_DELIVER_MS).filter(|at| !delayed && *at > out && *at <= out + SLOT_MS);
+        let due = match exact {
+            Some(at) => at,
+            None if out % JAVA_ROUNDS_TO == 0 => out + SLOT_MS,
+            None => out + 1,
+        };
+        Some(Timer {
+            due,
+            out,
+            cancels: properties::get(text, properties::TIMER_DEL_UNIQKEY).is_some(),
+            rolled: properties::get(text, properties::TIMER_ROLL_TIMES).is_some(),
+            hash: properties::get(text, properties::UNIQUE_KEY).map_or(0, hash),
+        })
+    }
+
+    /// The number for a queue entry: above every tags code, which has 32 bits, from two seconds after 1970 on.
+    pub fn code(&self) -> i64 {
+        let flag = |set: bool, bit: i64| if set { bit } else { 0 };
+        self.due << LOW_BITS | flag(self.cancels, CANCELS) | flag(self.rolled, ROLLED) | i64::from(self.hash)
+    }
+
+    /// Reads a queue entry's number; `None` where it is a tags code, as Java writes it.
+    pub fn from_code(code: i64) -> Option<Self> {
+        let due = code >> LOW_BITS;
+        (code > i64::from(i32::MAX)).then_some(Timer {
+            due,
+            out: due - 1,
+            cancels: code & CANCELS != 0,
+            rolled: code & ROLLED != 0,
+            hash: (code & HASH) as u32,
+        })
+    }
+}
+
+/// What the queue entry of a record of the timer topic holds: 0 where it can't be a timer.
+pub fn code(text: &str) -> i64 {
+    Timer::read(text).map_or(0, |timer| timer.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(pairs: &[(&str, &str)]) -> String {
+        let mut text = String::new();
+        pairs.iter().for_each(|(name, value)| properties::push(&mut text, name, value));
+        text
+    }
+
+    fn due(pairs: &[(&str, &str)]) -> Option<i64> {
+        Timer::read(&text(pairs)).map(|timer| timer.due)
+    }
+
+    #[test]
+    fn a_timer_is_never_due_before_its_time_whoever_rounded_it() {
+        let now = 1_700_000_000_000;
+        for ms in now..now + 2100 {
+            let deliver = ms.to_string();
+            let (out, _) = out(ms, true);
+            assert_eq!(due(&[(TIMER_DELIVER_MS, &deliver), (TIMER_OUT_MS, &out.to_string())]), Some(ms));
+            let (out, exact) = super::out(ms, false);
+            assert_eq!(due(&[(TIMER_DELAY_MS, "1"), (TIMER_OUT_MS, &out.to_string())]), Some(exact));
+            assert!(exact == ms || exact == ms + 1);
+            // Java's rounding, with each precision that it has.
+            for precision in [100, 200, 500, 1000] {
+                let slot = if ms % precision == 0 { ms - precision } else { ms / precision * precision }.to_string();
+                assert_eq!(due(&[(TIMER_DELIVER_MS, &deliver), (TIMER_OUT_MS, &slot)]), Some(ms));
+                let delayed = due(&[(TIMER_DELAY_SEC, "3"), (TIMER_DELIVER_MS, "5"), (TIMER_OUT_MS, &slot)]).unwrap();
+                assert!((ms..=ms + 1000).contains(&delayed));
+            }
+        }
+        assert_eq!(due(&[(TIMER_DELIVER_MS, "5")]), None);
+        assert_eq!(due(&[(TIMER_OUT_MS, "-1")]), None);
+        assert_eq!(due(&[(TIMER_OUT_MS, "9223372036854775807")]), None);
+    }
+
+    #[test]
+    fn a_queue_entry_says_what_the_record_says() {
+        let timer = Timer::read(&text(&[(TIMER_OUT_MS, "1700000000122"), (properties::UNIQUE_KEY, "K")])).unwrap();
+        assert_eq!((timer.due, timer.cancels, timer.rolled, timer.hash), (1_700_000_000_123, false, false, 75));
+        let cancels = Timer { cancels: true, rolled: true, hash: hash("7F0000010001"), ..timer };
+        for timer in [timer, cancels] {
+            assert_eq!(Timer::from_code(timer.code()), Some(timer));
+        }
+        // The year 2200, and tags codes.
+        let late = Timer { due: 7_258_118_400_000, out: 7_258_118_399_999, ..cancels };
+        assert_eq!(Timer::from_code(late.code()), Some(late));
+        assert_eq!([0, -5, i64::from(i32::MAX), i64::MIN + 7].map(Timer::from_code), [None; 4]);
+    }
+}
