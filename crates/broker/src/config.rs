@@ -187,7 +187,7 @@ stdx::config! {
     Restart msg_trace_topic_name: String = "msgTraceTopicName", "RMQ_SYS_TRACE_TOPIC".into();
     /// Whether the names of system topics are refused when a topic is changed.
     Live validate_system_topic_when_update_topic: bool = "validateSystemTopicWhenUpdateTopic", true;
-    /// Queues of the topic that POP will use.
+    /// Queues of the topic that holds what is popped and not acknowledged.
     Restart revive_queue_num: i32 = "reviveQueueNum", 8, in 1..=65535;
     /// The delays of levels 1, 2, ... in s, m, h or d.
     Restart message_delay_level: String = "messageDelayLevel", "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
@@ -225,6 +225,21 @@ stdx::config! {
 
     /// Whether replies to request messages are also stored, in the topic named `<cluster>_REPLY_TOPIC`.
     Live store_reply_message_enable: bool = "storeReplyMessageEnable", true;
+    /// Whether a topic's messages that were popped and not acknowledged come back through `%RETRY%group+topic`, not
+    /// `%RETRY%group_topic`.
+    Live enable_retry_topic_v2: bool = "enableRetryTopicV2", false;
+    /// With `enableRetryTopicV2`: whether messages come from the other retry topic, too.
+    Live retrieve_message_from_pop_retry_topic_v1: bool = "retrieveMessageFromPopRetryTopicV1", true;
+    /// Of 100 pops so many look first for messages that come back; the others do where they have room for more.
+    Live pop_from_retry_probability: i32 = "popFromRetryProbability", 20, in 0..=100;
+    /// Whether a message that comes back names its retry topic to the consumer.
+    Live pop_response_return_actual_retry_topic: bool = "popResponseReturnActualRetryTopic", false;
+    /// Whether a group that is new and wants the newest messages gets all of a small queue.
+    Live init_pop_offset_by_check_msg_in_mem: bool = "initPopOffsetByCheckMsgInMem", true;
+    /// Pops of a group that may wait for one queue of a topic, or for all of them.
+    Live pop_polling_size: i32 = "popPollingSize", 1024, in 0..;
+    /// Pops that may wait in all.
+    Live max_pop_polling_size: i64 = "maxPopPollingSize", 100_000, in 0..=1_000_000;
 
     /// Whether consumers may filter by properties with SQL92 expressions.
     Live enable_property_filter: bool = "enablePropertyFilter", false;

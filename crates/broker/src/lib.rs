@@ -14,6 +14,7 @@ pub mod handlers;
 mod hold;
 mod locks;
 pub mod meta;
+mod pop;
 mod schedule;
 mod stats;
 mod storage;
@@ -48,6 +49,7 @@ use crate::hold::Holds;
 use crate::locks::QueueLocks;
 use crate::meta::offsets::Offsets;
 use crate::meta::{Groups, Topics};
+use crate::pop::Pops;
 use crate::schedule::Schedule;
 use crate::stats::Stats;
 use crate::transaction::Transactions;
@@ -108,6 +110,7 @@ pub struct Broker {
     schedule: Schedule,
     wheel: timer::Timers,
     transactions: Transactions,
+    pops: Pops,
     holds: Holds,
     replies: reply::Pushed,
     locks: QueueLocks,
@@ -179,6 +182,7 @@ impl Broker {
             schedule,
             wheel,
             transactions,
+            pops: Pops::open(&directory)?,
             holds: Holds::default(),
             replies: reply::Pushed::default(),
             locks: QueueLocks::default(),
@@ -192,6 +196,9 @@ impl Broker {
             rotation: AtomicU32::new(0),
         };
         broker.create_system_topics(now)?;
+        if broker.store.rebuilding().is_none() {
+            broker.read_pops(now);
+        }
         Ok(broker)
     }
 
@@ -341,11 +348,12 @@ impl Broker {
         send::answer_stored(self, done, code, now);
     }
 
-    /// Tries the pulls again that wait for messages of a queue.
+    /// Tries the pulls and pops again that wait for messages of a queue.
     pub fn wake(&self, queue: &Queue, now: i64) {
         for held in self.holds.take(queue) {
             pull::retry(self, held, now);
         }
+        pop::wake(self, &queue.topic, queue.id, now);
     }
 
     /// Does what is due at `now`: waiting pulls and sends whose time is over, delayed and timer messages, silent clients,
@@ -360,6 +368,7 @@ impl Broker {
         self.deliver_delayed(now);
         self.deliver_timers(now);
         self.check_transactions(now);
+        self.tend_pops(now);
         if due(&self.timers.sample, now, SAMPLE_MS) {
             self.sample(now);
         }
@@ -374,7 +383,8 @@ impl Broker {
     }
 
     fn save_offsets(&self, now: i64) {
-        if let Err(error) = self.offsets.save(now).and_then(|()| self.schedule.save(now)) {
+        let pops = self.save_pops(now);
+        if let Err(error) = pops.and_then(|()| self.offsets.save(now)).and_then(|()| self.schedule.save(now)) {
             tracing::error!("offsets can't be saved and are tried again: {error}");
         }
     }
@@ -411,6 +421,8 @@ impl Broker {
 
     /// Stops in good order; nothing may be handled after it.
     pub fn close(&self, now: i64) -> io::Result<()> {
+        self.commit_revive_offsets();
+        self.save_pops(now)?;
         self.offsets.save(now)?;
         self.schedule.save(now)?;
         self.store.sync().map_err(io::Error::other)?;
@@ -490,6 +502,12 @@ impl Broker {
                 }
                 return;
             }
+            AckMessage::CODE | BatchAckMessage::CODE => {
+                if let Err(refusal) = self.acknowledge(call, sends) {
+                    call.refuse(&refusal);
+                }
+                return;
+            }
             _ => {
                 // Whoever asks sees what was sent before on the same connection.
                 sends.complete(self, call.now, call.out);
@@ -504,9 +522,20 @@ impl Broker {
         }
     }
 
+    fn acknowledge(&self, call: &mut Call<'_>, sends: &mut Sends) -> Handled {
+        match call.header.code {
+            BatchAckMessage::CODE => pop::accept_batch(self, call, sends),
+            _ => pop::accept(self, call, sends, &call.header.read()?),
+        }
+    }
+
     fn dispatch_other(&self, call: &mut Call<'_>) -> Handled {
         match call.header.code {
             PullMessage::CODE => pull::pull_message(self, call, call.header.read()?),
+            PopMessage::CODE => pop::pop_message(self, call, call.header.read()?),
+            ChangeInvisibleTime::CODE => pop::change_invisible_time(self, call, call.header.read()?),
+            Notification::CODE => pop::notification(self, call, call.header.read()?),
+            PollingInfo::CODE => pop::polling_info(self, call, call.header.read()?),
             LitePullMessage::CODE => pull::lite_pull_message(self, call, call.header.read()?),
             SendReplyMessageV2::CODE => {
                 reply::send_reply_message(self, call, &call.header.read::<SendReplyMessageV2>()?.into());

@@ -11,6 +11,7 @@ use super::*;
 use crate::handlers::pull::parse_tags;
 
 mod admission;
+mod pop;
 mod reply;
 mod retry;
 mod timer;

@@ -47,5 +47,10 @@ response_codes! {
     INVALID_PARAMETER = 29,
     CONSUMER_NOT_ONLINE = 206,
     CONSUME_MSG_TIMEOUT = 207,
+    /// An acknowledgement names a message that the queue does not have.
+    NO_MESSAGE = 208,
+    /// Too many pops of the group wait already.
+    POLLING_FULL = 209,
+    POLLING_TIMEOUT = 210,
     ILLEGAL_OPERATION = 604,
 }

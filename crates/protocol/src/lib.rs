@@ -22,6 +22,7 @@ pub mod frame;
 pub mod header;
 pub mod message_id;
 pub mod names;
+pub mod pop;
 pub mod properties;
 pub mod record;
 pub mod register;

@@ -19,6 +19,12 @@ pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DLQ_PREFIX: &str = "%DLQ%";
 /// The group whose offsets say how far half and op messages are done with.
 pub const TRANSACTION_GROUP: &str = "CID_RMQ_SYS_TRANS";
+/// The topic of POP's check points and acknowledgements is this and the cluster's name.
+pub const REVIVE_TOPIC_PREFIX: &str = "rmq_sys_REVIVE_LOG_";
+/// The group whose offsets say how far the revive topic is done with: the last record that nobody needs any more.
+pub const REVIVE_GROUP: &str = "CID_RMQ_SYS_REVIVE_GROUP";
+/// The group whose offsets say up to where the revive topic's records have moved consumer offsets; Java has none such.
+pub const REVIVE_APPLIED_GROUP: &str = "CID_RMQ_SYS_REVIVE_APPLIED";
 pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 /// The group that Java's pull tools and mqadmin use without registering it.
 pub const TOOLS_CONSUMER_GROUP: &str = "TOOLS_CONSUMER";

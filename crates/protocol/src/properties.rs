@@ -27,6 +27,10 @@ pub const PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
 /// The same in a half message that was put back and asked about, without that meaning; Java has no such property.
 pub const FIRST_QUEUE_OFFSET: &str = "TRAN_FIRST_QUEUE_OFFSET";
 pub const CHECK_IMMUNITY: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
+/// When a message that came back was popped first.
+pub const FIRST_POP_TIME: &str = "1ST_POP_TIME";
+/// The [handle](crate::pop::Handle) of a message that came back.
+pub const POP_CK: &str = "POP_CK";
 pub const CLUSTER: &str = "CLUSTER";
 pub const MESSAGE_REGION: &str = "MSG_REGION";
 pub const TRACE_ON: &str = "TRACE_ON";

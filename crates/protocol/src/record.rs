@@ -142,6 +142,11 @@ fn put_host(out: &mut Vec<u8>, host: SocketAddr) {
     put(out, u32::from(host.port()).to_be_bytes());
 }
 
+/// The queue offset of an encoded record; 0 where the bytes are too few.
+pub fn queue_offset(record: &[u8]) -> i64 {
+    record.get(QUEUE_OFFSET_AT..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| i64::from_be_bytes(*bytes))
+}
+
 /// Fills in what is only known at the moment of appending. `record` begins with a whole encoded record.
 pub fn place(record: &mut [u8], queue_offset: i64, physical_offset: i64, store_timestamp: i64) {
     record[QUEUE_OFFSET_AT..QUEUE_OFFSET_AT + 8].copy_from_slice(&queue_offset.to_be_bytes());

@@ -219,8 +219,18 @@ requests! {
     352 GetSubscriptionGroupConfig<'a> -> ();
     361 LitePullMessage<'a> -> PullMessageReply;
     370 RecallMessage<'a> -> RecallMessageReply<'r>;
+    400 QueryAssignment -> ();
+    401 SetMessageRequestMode -> ();
+    402 GetAllMessageRequestMode -> ();
     901 GetBrokerMemberGroup<'a> -> ();
     904 BrokerHeartbeat<'a> -> ();
+    200050 PopMessage<'a> -> PopMessageReply<'r>;
+    200051 AckMessage<'a> -> ();
+    200052 PeekMessage<'a> -> PopMessageReply<'r>;
+    200053 ChangeInvisibleTime<'a> -> ChangeInvisibleTimeReply;
+    200054 Notification<'a> -> NotificationReply;
+    200055 PollingInfo<'a> -> PollingInfoReply;
+    200151 BatchAckMessage -> ();
 }
 
 headers! {
@@ -428,6 +438,49 @@ headers! {
         cluster_name: &'a str = "clusterName", broker_addr: &'a str = "brokerAddr", broker_name: &'a str = "brokerName",
         broker_id: Option<i64> = "brokerId",
     }
+    /// The body is an `AssignmentQuery`.
+    QueryAssignment {}
+    /// The body is a `GroupMode`.
+    SetMessageRequestMode {}
+    GetAllMessageRequestMode {}
+    PopMessage<'a> {
+        consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
+        max_msg_nums: i32 = "maxMsgNums", invisible_time: i64 = "invisibleTime", poll_time: i64 = "pollTime",
+        born_time: Option<i64> = "bornTime", init_mode: i32 = "initMode", exp_type: Option<&'a str> = "expType",
+        exp: Option<&'a str> = "exp", order: Option<bool> = "order", attempt_id: Option<&'a str> = "attemptId",
+    }
+    PopMessageReply<'a> {
+        pop_time: i64 = "popTime", invisible_time: i64 = "invisibleTime", revive_qid: i32 = "reviveQid",
+        rest_num: i64 = "restNum", start_offset_info: Option<&'a str> = "startOffsetInfo",
+        msg_offset_info: Option<&'a str> = "msgOffsetInfo", order_count_info: Option<&'a str> = "orderCountInfo",
+    }
+    PeekMessage<'a> {
+        consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
+        max_msg_nums: i32 = "maxMsgNums",
+    }
+    AckMessage<'a> {
+        consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
+        extra_info: &'a str = "extraInfo", offset: i64 = "offset",
+    }
+    /// The body is a `BatchAckBody`.
+    BatchAckMessage {}
+    ChangeInvisibleTime<'a> {
+        consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
+        extra_info: &'a str = "extraInfo", offset: i64 = "offset", invisible_time: i64 = "invisibleTime",
+    }
+    ChangeInvisibleTimeReply {
+        pop_time: i64 = "popTime", invisible_time: i64 = "invisibleTime", revive_qid: i32 = "reviveQid",
+    }
+    Notification<'a> {
+        consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
+        poll_time: i64 = "pollTime", born_time: Option<i64> = "bornTime", order: Option<bool> = "order",
+        attempt_id: Option<&'a str> = "attemptId",
+    }
+    NotificationReply { has_msg: bool = "hasMsg", polling_full: bool = "pollingFull" }
+    PollingInfo<'a> {
+        consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
+    }
+    PollingInfoReply { polling_num: i32 = "pollingNum" }
 }
 
 /// Rows with the same fields under other wire names or codes turn into the one that is worked with.

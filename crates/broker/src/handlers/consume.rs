@@ -37,7 +37,7 @@ pub fn query_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: Quer
 }
 
 /// Whether a queue's first message counts as in memory: not further behind than the share of it that Java assumes.
-fn starts_in_memory(broker: &Broker, queue: &Queue) -> bool {
+pub(crate) fn starts_in_memory(broker: &Broker, queue: &Queue) -> bool {
     let mut first = [store::queue::Entry::default()];
     match queue.read(0, &mut first) {
         Ok(1) => broker.store.visible().saturating_sub(first[0].offset as u64) <= broker.memory_distance(),

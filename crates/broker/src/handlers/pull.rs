@@ -26,7 +26,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Which messages a pull wants.
 #[derive(Clone, Debug)]
-enum Filter {
+pub enum Filter {
     All,
     /// Those whose tag's hash is one of the subscription's.
     Tags(Arc<Subscription>),
@@ -35,7 +35,7 @@ enum Filter {
 }
 
 impl Filter {
-    fn of(subscription: Arc<Subscription>) -> Self {
+    pub fn of(subscription: Arc<Subscription>) -> Self {
         if let Some(Ok(expression)) = &subscription.expression {
             Filter::Properties(expression.clone())
         } else if subscription.data.sub_string.trim() == "*" || subscription.data.code_set.is_empty() {
@@ -45,14 +45,14 @@ impl Filter {
         }
     }
 
-    fn matches(&self, tags_code: i64) -> bool {
+    pub fn matches(&self, tags_code: i64) -> bool {
         match self {
             Filter::All | Filter::Properties(_) => true,
             Filter::Tags(subscription) => subscription.data.code_set.contains(&(tags_code as i32)),
         }
     }
 
-    fn wants(&self, bytes: &[u8]) -> bool {
+    pub fn wants(&self, bytes: &[u8]) -> bool {
         match self {
             Filter::All | Filter::Tags(_) => true,
             Filter::Properties(expression) => record::decode(bytes).is_ok_and(|r| expression.matches(r.properties)),

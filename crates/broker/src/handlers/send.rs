@@ -14,7 +14,8 @@ use store::{AppendError, Batch};
 
 use crate::announce::Ticket;
 use crate::config::BrokerRole;
-use crate::handlers::{Handled, can_write, recall};
+use crate::handlers::{Handled, can_write, io_refusal, recall};
+use crate::pop::{Acks, not_appended};
 use crate::transaction::{self, Ended};
 use crate::{Broker, BrokerConfig, stats, timer};
 
@@ -28,6 +29,8 @@ pub struct Sends {
     answers: Vec<Answer>,
     /// The outcomes of transactions in the batch.
     ended: Vec<(Responder, Ended)>,
+    /// Popped messages that are acknowledged.
+    pub(crate) acks: Acks,
     /// The properties of the message at hand.
     properties: String,
 }
@@ -48,7 +51,7 @@ struct Answer {
     announce: Option<Ticket>,
 }
 
-/// A send, or a recall, that waits until the log's mark has passed it.
+/// A send, a recall or an acknowledgement that waits until the log's mark has passed it.
 pub struct Waiting {
     pub end: u64,
     /// When it came, in ms.
@@ -62,6 +65,13 @@ pub struct Waiting {
 pub enum Reply {
     Sent(Sent),
     Recalled { msg_id: String },
+    Acknowledged,
+}
+
+enum NotAppended {
+    /// The log had no turn for it in time.
+    Late,
+    Refused(Refusal),
 }
 
 /// Where a message is.
@@ -74,6 +84,11 @@ pub struct Sent {
 }
 
 impl Waiting {
+    /// The acknowledgement of a popped message, which is answered alike whether the disk confirms it in time or not.
+    pub fn acknowledgement(responder: Responder, end: u64, now: i64) -> Self {
+        Self { end, since: now, responder, reply: Reply::Acknowledged, announce: None }
+    }
+
     pub fn end(&self) -> u64 {
         self.end
     }
@@ -90,6 +105,7 @@ pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, 
         let connection = send.responder.connection().clone();
         match &send.reply {
             Reply::Sent(sent) => send.responder.answer_into(code, None, &sent.typed(), &extra, &[], &mut out),
+            Reply::Acknowledged => send.responder.answer_into(codes::SUCCESS, None, &(), &[], &[], &mut out),
             // Java says no more than that it is done.
             Reply::Recalled { msg_id } => {
                 let reply = RecallMessageReply { msg_id };
@@ -143,7 +159,7 @@ struct Known {
 
 impl Sends {
     pub fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+        self.batch.is_empty() && self.acks.is_empty()
     }
 
     pub(crate) fn batch(&mut self) -> &mut Batch {
@@ -283,7 +299,7 @@ impl Sends {
                 properties::TAGS => known.tags_code = i64::from(stdx::java::hash_code(value)),
                 properties::DELAY => known.delay_level = value.parse().unwrap_or(0),
                 properties::WAIT => known.wait = value != "false",
-                properties::CLUSTER | properties::MESSAGE_REGION | properties::TRACE_ON | "POP_CK" => continue,
+                properties::CLUSTER | properties::MESSAGE_REGION | properties::TRACE_ON | properties::POP_CK => continue,
                 properties::TRANSACTION_PREPARED if value.eq_ignore_ascii_case("true") => {
                     known.prepared = true;
                 }
@@ -363,65 +379,85 @@ impl Sends {
             properties: &self.properties,
         };
         fits(config, record.encoded_length() + reserve)?;
-        let queue = broker.store.queue(name, queue_id).map_err(|e| super::io_refusal("opening a consume queue", &e))?;
+        let queue = broker.store.queue(name, queue_id).map_err(|e| io_refusal("opening a consume queue", &e))?;
         self.batch.push(queue, &record, tags_code, unit);
         Ok(due)
     }
 
     /// Appends the batch and answers, or parks the answers until the disk has it.
     pub fn complete(&mut self, broker: &Broker, now: i64, out: &mut BytesMut) {
-        if self.batch.is_empty() {
+        if self.is_empty() {
             return;
         }
         let config = broker.config();
         let patience = broker.send_patience(&config, now);
-        let sends = self.answers.len();
+        let (messages, bytes, sends) = (self.batch.len(), self.batch.bytes(), self.answers.len());
         broker.admission.enter(sends);
-        let appended = broker.store.append_within(&mut self.batch, now, patience.duration());
+        let points = self.acks.write(broker, &mut self.batch, now).map_err(|e| io_refusal("opening the revive topic", &e));
+        let appended = points.map_err(NotAppended::Refused).and_then(|mut points| {
+            let appended =
+                broker.store.append_within(&mut self.batch, now, patience.duration()).map_err(|error| match error {
+                    AppendError::Busy => NotAppended::Late,
+                    error => NotAppended::Refused(not_appended(&error)),
+                })?;
+            if let Some(points) = &mut points {
+                self.acks.apply(points, &self.batch);
+            }
+            Ok(appended)
+        });
         broker.admission.leave(sends);
         match appended {
             Ok((end, woken)) => {
-                self.count(broker, now);
-                let visible = broker.store.visible() >= end;
-                for answer in self.answers.drain(..) {
-                    let sent = answer.sent(&self.batch, broker, &config);
-                    let done = visible || !answer.wait;
-                    if done && answer.announce.is_none() {
-                        answer.responder.answer_into(codes::SUCCESS, None, &sent.typed(), &extra_fields(&config), &[], out);
-                        continue;
-                    }
-                    let reply = Reply::Sent(sent);
-                    let waiting = Waiting { end, since: now, responder: answer.responder, reply, announce: answer.announce };
-                    match done {
-                        true => answer_stored(broker, [waiting], codes::SUCCESS, now),
-                        false => broker.wait_for_disk(waiting),
-                    }
-                }
-                for (responder, ended) in self.ended.drain(..) {
-                    broker.transactions.ended(&ended, true);
-                    responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out);
-                }
-                if !visible {
+                self.count(broker, messages, bytes, now);
+                self.answer(broker, &config, end, now, out);
+                if broker.store.visible() < end {
                     broker.shell.sync_wanted();
                 }
                 for queue in woken {
                     broker.wake(&queue, now);
                 }
             }
-            Err(AppendError::Busy) => self.refuse_all(broker, out, || broker.refuse_late_send(&patience)),
-            Err(error) => {
-                stats::add(&broker.stats.counters.put_failed, self.batch.len() as u64);
-                let remark = format!("service not available now. It may be caused by one of the following reasons: {error}");
-                self.refuse_all(broker, out, || Refusal::new(codes::SERVICE_NOT_AVAILABLE, remark.clone()));
+            Err(NotAppended::Late) => self.refuse_all(broker, out, || broker.refuse_late_send(&patience)),
+            Err(NotAppended::Refused(refusal)) => {
+                stats::add(&broker.stats.counters.put_failed, messages as u64);
+                self.refuse_all(broker, out, || Refusal::new(refusal.code, refusal.remark.clone()));
             }
         }
         self.batch.clear();
     }
 
-    fn count(&self, broker: &Broker, now: i64) {
+    fn answer(&mut self, broker: &Broker, config: &BrokerConfig, end: u64, now: i64, out: &mut BytesMut) {
+        let visible = broker.store.visible() >= end;
+        for answer in self.answers.drain(..) {
+            let sent = answer.sent(&self.batch, broker, config);
+            let done = visible || !answer.wait;
+            if done && answer.announce.is_none() {
+                answer.responder.answer_into(codes::SUCCESS, None, &sent.typed(), &extra_fields(config), &[], out);
+                continue;
+            }
+            let reply = Reply::Sent(sent);
+            let waiting = Waiting { end, since: now, responder: answer.responder, reply, announce: answer.announce };
+            match done {
+                true => answer_stored(broker, [waiting], codes::SUCCESS, now),
+                false => broker.wait_for_disk(waiting),
+            }
+        }
+        for (responder, ended) in self.ended.drain(..) {
+            broker.transactions.ended(&ended, true);
+            responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out);
+        }
+        for responder in self.acks.responders() {
+            match visible {
+                true => responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out),
+                false => broker.wait_for_disk(Waiting::acknowledgement(responder, end, now)),
+            }
+        }
+    }
+
+    fn count(&self, broker: &Broker, messages: usize, bytes: usize, now: i64) {
         let counters = &broker.stats.counters;
-        stats::add(&counters.messages_put, self.batch.len() as u64);
-        stats::add(&counters.bytes_put, self.batch.bytes() as u64);
+        stats::add(&counters.messages_put, messages as u64);
+        stats::add(&counters.bytes_put, bytes as u64);
         for answer in &self.answers {
             counters.add_topic(&answer.topic.topic_name, answer.count as u64);
             if answer.due.is_some() {
@@ -443,7 +479,7 @@ impl Sends {
             broker.transactions.ended(&ended, false);
             responder
         });
-        for responder in answers.chain(ended) {
+        for responder in answers.chain(ended).chain(self.acks.responders()) {
             let refusal = refusal();
             responder.answer_into(refusal.code, Some(&refusal.remark), &(), &[], &[], out);
         }
