@@ -157,7 +157,7 @@ fn download_jars(version: &str, jars: &Path) {
     run(&mut maven);
 }
 
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
     ("Driver.java", include_str!("../java/Driver.java")),
     ("Transactions.java", include_str!("../java/Transactions.java")),
     ("OldTransaction.java", include_str!("../java/OldTransaction.java")),
@@ -166,6 +166,7 @@ const SOURCES: [(&str, &str); 8] = [
     ("LitePull.java", include_str!("../java/LitePull.java")),
     ("Orderly.java", include_str!("../java/Orderly.java")),
     ("Features.java", include_str!("../java/Features.java")),
+    ("Pop.java", include_str!("../java/Pop.java")),
 ];
 
 /// Which parts of the driver a version has the classes for.
@@ -174,6 +175,7 @@ fn has_part(version: &str, part: &str) -> bool {
         "OldTransaction.java" => matches!(version, "3.2.6" | "4.2.0"),
         "Orderly.java" | "SendBatch.java" => version != "3.2.6",
         "Features.java" => matches!(version, "4.9.4" | "5.4.0"),
+        "Pop.java" => version.starts_with('5'),
         "Transaction.java" | "LitePull.java" => !matches!(version, "3.2.6" | "4.2.0"),
         _ => true,
     }

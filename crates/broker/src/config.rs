@@ -7,6 +7,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use protocol::pop::RequestMode;
 use stdx::config::{Source, Table, Value};
 use store::index::Shape;
 use store::{Options, Policy};
@@ -61,6 +62,24 @@ impl Value for FlushDiskType {
             Self::SyncFlush => "SYNC_FLUSH",
         }
         .to_owned()
+    }
+}
+
+/// How a group gets its messages, as a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub struct GroupsGetBy(pub RequestMode);
+
+impl Value for GroupsGetBy {
+    const EXPECTED: &'static str = "PULL or POP";
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "PULL" => Some(Self(RequestMode::Pull)),
+            "POP" => Some(Self(RequestMode::Pop)),
+            _ => None,
+        }
+    }
+    fn text(&self) -> String {
+        self.0.name().to_owned()
     }
 }
 
@@ -225,6 +244,12 @@ stdx::config! {
 
     /// Whether replies to request messages are also stored, in the topic named `<cluster>_REPLY_TOPIC`.
     Live store_reply_message_enable: bool = "storeReplyMessageEnable", true;
+    /// Whether a group whose members let the broker give them queues pulls or pops, where nobody has set it.
+    Live default_message_request_mode: GroupsGetBy = "defaultMessageRequestMode", GroupsGetBy(RequestMode::Pull);
+    /// How many members beside its own one may pop a queue, where nobody has set it; 0 and less: all.
+    Live default_pop_share_queue_num: i32 = "defaultPopShareQueueNum", -1;
+    /// Whether members that ask the broker for queues get a share of them, not all.
+    Live server_load_balancer_enable: bool = "serverLoadBalancerEnable", true;
     /// Whether a topic's messages that were popped and not acknowledged come back through `%RETRY%group+topic`, not
     /// `%RETRY%group_topic`.
     Live enable_retry_topic_v2: bool = "enableRetryTopicV2", false;

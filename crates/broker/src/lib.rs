@@ -72,6 +72,8 @@ pub trait Shell: Send + Sync {
     fn sync_wanted(&self);
     /// The topics changed: register with the name servers soon.
     fn register_wanted(&self);
+    /// Ask the name servers for a topic's route soon, and give what they say to [`Broker::route_arrived`].
+    fn route_wanted(&self, topic: &str);
     /// The disk that holds a path; `None` where it is not known.
     fn disk(&self, path: &Path) -> Option<Disk>;
     /// The machine's memory in bytes; 0 where it is not known.
@@ -534,6 +536,9 @@ impl Broker {
             PullMessage::CODE => pull::pull_message(self, call, call.header.read()?),
             PopMessage::CODE => pop::pop_message(self, call, call.header.read()?),
             ChangeInvisibleTime::CODE => pop::change_invisible_time(self, call, call.header.read()?),
+            QueryAssignment::CODE => pop::query_assignment(self, call),
+            SetMessageRequestMode::CODE => pop::set_mode(self, call),
+            GetAllMessageRequestMode::CODE => pop::get_all_modes(self, call),
             Notification::CODE => pop::notification(self, call, call.header.read()?),
             PollingInfo::CODE => pop::polling_info(self, call, call.header.read()?),
             LitePullMessage::CODE => pull::lite_pull_message(self, call, call.header.read()?),

@@ -22,6 +22,7 @@ struct NoShell;
 impl Shell for NoShell {
     fn sync_wanted(&self) {}
     fn register_wanted(&self) {}
+    fn route_wanted(&self, _: &str) {}
     fn disk(&self, _: &Path) -> Option<Disk> {
         None
     }

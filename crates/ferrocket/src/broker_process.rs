@@ -12,7 +12,7 @@ use net::now_ms;
 use net::server::Workers;
 use stdx::config::{Source, Table};
 use stdx::properties::{self, Entry};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::boot::{self, Environment, Exit};
 use crate::registration::Registrar;
@@ -23,6 +23,9 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// How often the store is looked after; files are deleted this far apart at the least.
 const STORAGE_PERIOD: Duration = Duration::from_millis(100);
+
+/// Topics whose routes may be asked for at the same time.
+const MAX_WANTED_ROUTES: usize = 1000;
 
 pub fn run(options: &ProcessOptions) -> Result<i32> {
     let environment = Environment::read();
@@ -85,6 +88,7 @@ pub fn resolve(config: &mut BrokerConfig, environment: &Environment, address: &s
 struct Process {
     sync: Arc<Wanted>,
     register: Arc<Notify>,
+    routes: mpsc::Sender<String>,
     memory: u64,
     config_file: Option<PathBuf>,
 }
@@ -117,6 +121,10 @@ impl Shell for Process {
     fn register_wanted(&self) {
         self.register.notify_one();
     }
+    fn route_wanted(&self, topic: &str) {
+        // Where too many are asked for already, whoever wants this one asks again.
+        let _ = self.routes.try_send(topic.to_owned());
+    }
     fn disk(&self, path: &Path) -> Option<Disk> {
         let stat = rustix::fs::statvfs(path).ok()?;
         // What is kept back for the system counts neither as used nor as room.
@@ -147,7 +155,7 @@ fn memory() -> u64 {
 pub struct Running {
     pub broker: Arc<Broker>,
     registrar: Registrar,
-    registering: tokio::task::JoinHandle<()>,
+    registering: Vec<tokio::task::JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     sync: Arc<Wanted>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -157,7 +165,8 @@ pub struct Running {
 pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Running> {
     let host = boot::resolve(&config.broker_ip1, config.listen_port).context("brokerIP1")?;
     let (sync, register) = (Arc::new(Wanted::default()), Arc::new(Notify::new()));
-    let shell = Process { sync: sync.clone(), register: register.clone(), memory: memory(), config_file };
+    let (routes, wanted_routes) = mpsc::channel(MAX_WANTED_ROUTES);
+    let shell = Process { sync: sync.clone(), register: register.clone(), routes, memory: memory(), config_file };
     let root = config.store_path_root_dir.clone();
     let broker = Arc::new(
         Broker::open(config, host, Arc::new(shell), now_ms()).with_context(|| format!("can't open the store in {root}"))?,
@@ -186,7 +195,8 @@ pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Op
     }
     // Whoever reads the boot line may ask the name servers for this broker's routes at once.
     registrar.register_now().await;
-    let registering = tokio::spawn(registrar.clone().run(register));
+    let registering =
+        vec![tokio::spawn(registrar.clone().run(register)), tokio::spawn(registrar.clone().ask_routes(wanted_routes))];
     Ok(Running { broker, registrar, registering, stop, sync, threads })
 }
 
@@ -245,7 +255,7 @@ fn storage_loop(broker: Arc<Broker>, stop: Arc<AtomicBool>) -> impl FnOnce() {
 impl Running {
     /// Leaves the name servers, answers what is under way, and closes the store.
     pub async fn stop(self, workers: &Workers) -> Result<()> {
-        self.registering.abort();
+        self.registering.iter().for_each(|task| task.abort());
         self.registrar.unregister().await;
         workers.stop();
         self.stop.store(true, Ordering::Relaxed);

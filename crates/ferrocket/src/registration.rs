@@ -6,15 +6,19 @@ use std::time::Duration;
 use broker::Broker;
 use bytes::Bytes;
 use net::client::Pool;
-use protocol::record;
-use protocol::requests::{RegisterBroker, UnregisterBroker};
-use tokio::sync::Notify;
+use net::now_ms;
+use protocol::bodies::TopicRouteData;
+use protocol::requests::{GetRouteInfo, RegisterBroker, UnregisterBroker};
+use protocol::{codes, record};
+use tokio::sync::{Notify, mpsc};
 
 /// The period is kept within these, whatever is configured.
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const MAX_PERIOD: Duration = Duration::from_secs(60);
 /// How soon a name server that failed is tried again at the most.
 const RETRY: Duration = Duration::from_secs(3);
+/// How long a name server may take to say a topic's route.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long leaving may take, a name server.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -93,6 +97,27 @@ impl Registrar {
             tokio::select! {
                 _ = wanted.notified() => {}
                 _ = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Asks the name servers for routes that the broker wants, and gives it what the first one says that answers.
+    pub async fn ask_routes(self, mut wanted: mpsc::Receiver<String>) {
+        while let Some(topic) = wanted.recv().await {
+            let request = GetRouteInfo { topic: &topic, accept_standard_json_only: None };
+            for name_server in self.broker.config().name_servers() {
+                let answer = self.pool.call(&name_server, &request, &[], ROUTE_TIMEOUT).await;
+                match answer.and_then(|answer| answer.json::<TopicRouteData>()) {
+                    Ok(route) => self.broker.route_arrived(&topic, Some(&route), now_ms()),
+                    Err(error) if error.code() == Some(codes::TOPIC_NOT_EXIST) => {
+                        self.broker.route_arrived(&topic, None, now_ms())
+                    }
+                    Err(error) => {
+                        tracing::warn!("name server {name_server} did not say where topic {topic} is: {error}");
+                        continue;
+                    }
+                }
+                break;
             }
         }
     }

@@ -235,6 +235,7 @@ fn write_bytes<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Err
 }
 
 wire_enum!(
+    #[derive(PartialOrd)]
     /// How the members of a group get a topic's messages.
     RequestMode: Pull = "PULL", Pop = "POP",
 );

@@ -10,6 +10,7 @@
 //! there. So an acknowledged message is never given again.
 
 mod ack;
+mod assign;
 mod order;
 mod points;
 mod revive;
@@ -28,6 +29,8 @@ use protocol::{codes, names};
 use store::AppendError;
 
 pub use self::ack::{Acks, accept, accept_batch, change_invisible_time};
+use self::assign::{Modes, Routes};
+pub use self::assign::{get_all_modes, query_assignment, set_mode};
 use self::order::Orders;
 use self::points::{Lane, Points};
 pub use self::take::pop_message;
@@ -43,6 +46,8 @@ pub struct Pops {
     points: Mutex<Points>,
     orders: Mutex<Orders>,
     waits: Waits,
+    modes: Modes,
+    routes: Routes,
     /// One pop of a group from a queue at a time.
     turns: [Mutex<()>; TURNS],
     /// The revive topic is read: nobody pops before.
@@ -50,12 +55,14 @@ pub struct Pops {
 }
 
 impl Pops {
-    /// Opens `consumerOrderInfo.json` in the directory of tables; the revive topic is read by [`Broker::read_pops`].
+    /// Opens `consumerOrderInfo.json` and `messageRequestMode.json` in the directory of tables; the revive topic is read by [`Broker::read_pops`].
     pub fn open(directory: &Path) -> io::Result<Self> {
         Ok(Self {
             points: Mutex::default(),
             orders: Mutex::new(Orders::open(directory.join("consumerOrderInfo.json"))?),
             waits: Waits::default(),
+            modes: Modes::open(directory.join("messageRequestMode.json"))?,
+            routes: Routes::default(),
             turns: std::array::from_fn(|_| Mutex::new(())),
             ready: AtomicBool::new(false),
         })
@@ -90,6 +97,7 @@ impl Broker {
     /// Does what is due at `now`: brings messages back, gives freed queues to who waits for them, answers who has
     /// waited long enough. Cheap where nothing is due.
     pub(crate) fn tend_pops(&self, now: i64) {
+        self.expire_assignments(now);
         if self.is_slave() || self.store.rebuilding().is_some() {
             return;
         }
