@@ -2,6 +2,7 @@
 //! clients of some languages never unregister.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ use crate::filter::{Expressions, Parsed, SyntaxError};
 
 /// A client is forgotten when it has sent no heartbeat for so long.
 const EXPIRY_MS: i64 = 120_000;
+/// How often two processes with one client id are logged, in ms.
+const TWINS_LOGGED_MS: i64 = 60_000;
 
 /// One client in one group.
 #[derive(Clone, Debug)]
@@ -44,7 +47,44 @@ struct ConsumerGroup {
     message_model: MessageModel,
     consume_from_where: ConsumeFromWhere,
     subscriptions: BTreeMap<String, Arc<Subscription>>,
+    /// What the last heartbeat said that its client's groups and subscriptions hash to; 0 where it did not say.
+    fingerprint: Option<i32>,
     members: BTreeMap<u64, Client>,
+}
+
+/// What a heartbeat says beside its groups. Clients that know it to be unchanged leave out their subscriptions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beat {
+    pub fingerprint: i32,
+    pub without_subscriptions: bool,
+}
+
+/// What a heartbeat changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The group's members or subscriptions.
+    pub group: bool,
+    /// What the group's last heartbeat hashed to, or it is not known what it was: the client is to say all again.
+    pub fingerprint: bool,
+}
+
+/// A connection on which a client sends heartbeats.
+#[derive(Debug)]
+struct Live {
+    client_id: String,
+    remote: SocketAddr,
+    since: i64,
+    heard: i64,
+    /// The groups that it is or was in.
+    groups: BTreeSet<String>,
+}
+
+/// Live connections of different processes that call themselves the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twins {
+    pub client_id: String,
+    pub remotes: Vec<SocketAddr>,
+    pub groups: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -53,8 +93,11 @@ struct State {
     /// The newest connection of each producer's client id.
     producer_ids: HashMap<String, Arc<Connection>>,
     consumers: BTreeMap<String, ConsumerGroup>,
-    /// The groups that a connection is in.
-    connections: HashMap<u64, BTreeSet<String>>,
+    connections: HashMap<u64, Live>,
+    /// The connections of each client id.
+    ids: BTreeMap<String, BTreeSet<u64>>,
+    /// When a client id of several processes was logged.
+    logged: HashMap<String, i64>,
 }
 
 /// Every client that is connected to this broker.
@@ -92,30 +135,36 @@ pub enum Subscribed {
 impl Clients {
     pub fn register_producer(&self, group: &str, client: Client) {
         let mut state = self.state.lock();
-        state.connections.entry(client.connection.id).or_default().insert(group.to_owned());
+        state.hear(&client, group);
         state.producer_ids.insert(client.id.clone(), client.connection.clone());
         state.producers.entry(group.to_owned()).or_default().insert(client.connection.id, client);
     }
 
-    /// Takes a member's word for its group. `true` where the group's members or subscriptions changed.
-    pub fn register_consumer(&self, data: &ConsumerData, client: Client, expressions: &Expressions) -> bool {
+    /// Takes a member's word for its group.
+    pub fn register_consumer(&self, data: &ConsumerData, client: Client, beat: Beat, expressions: &Expressions) -> Changed {
         let read = |data: &SubscriptionData| Arc::new(Subscription::new(data.clone(), expressions));
         let subscriptions = data.subscription_data_set.iter().map(read).collect();
         let mut state = self.state.lock();
-        state.connections.entry(client.connection.id).or_default().insert(data.group_name.clone());
+        state.hear(&client, &data.group_name);
         let group = state.consumers.entry(data.group_name.clone()).or_insert_with(|| ConsumerGroup {
             consume_type: data.consume_type,
             message_model: data.message_model,
             consume_from_where: data.consume_from_where,
             subscriptions: BTreeMap::new(),
+            fingerprint: None,
             members: BTreeMap::new(),
         });
         group.consume_type = data.consume_type;
         group.message_model = data.message_model;
         group.consume_from_where = data.consume_from_where;
-        let joined = warn_of_twins(&data.group_name, &group.members, &client);
-        group.members.insert(client.connection.id, client);
-        group.subscribe(subscriptions) | joined
+        let joined = group.members.insert(client.connection.id, client).is_none();
+        let before = group.fingerprint.replace(beat.fingerprint);
+        let same = match before {
+            Some(before) => before == beat.fingerprint,
+            None => !beat.without_subscriptions,
+        };
+        let subscribed = !beat.without_subscriptions && group.subscribe(subscriptions);
+        Changed { group: subscribed | joined, fingerprint: !same }
     }
 
     /// Takes a client out of a producer group, a consumer group, or both. `true` where a consumer left.
@@ -130,8 +179,9 @@ impl Clients {
     /// Takes a closed connection out of all groups; returns the consumer groups that it left.
     pub fn closed(&self, connection: u64) -> Vec<String> {
         let mut state = self.state.lock();
-        let groups = state.connections.remove(&connection).unwrap_or_default();
-        groups
+        let Some(live) = state.connections.remove(&connection) else { return Vec::new() };
+        state.forget(&live.client_id, connection);
+        live.groups
             .into_iter()
             .filter(|group| {
                 state.leave_producers(group, connection);
@@ -150,6 +200,13 @@ impl Clients {
         silent.into_iter().flat_map(|connection| self.closed(connection)).collect()
     }
 
+    /// The client ids under which more than one process is alive.
+    pub fn twins(&self) -> Vec<Twins> {
+        let state = self.state.lock();
+        let several = state.ids.iter().filter(|(_, connections)| connections.len() > 1);
+        several.filter_map(|(id, _)| state.twins(id)).collect()
+    }
+
     /// The connection of one of a producer group's members: the one that `choose` gives of so many.
     pub fn producer(&self, group: &str, choose: impl Fn(usize) -> usize) -> Option<Arc<Connection>> {
         let state = self.state.lock();
@@ -164,8 +221,19 @@ impl Clients {
 
     /// The connections of a consumer group's members.
     pub fn members(&self, group: &str) -> Vec<Arc<Connection>> {
+        self.consumers(group).into_iter().map(|client| client.connection).collect()
+    }
+
+    /// A consumer group's members.
+    pub fn consumers(&self, group: &str) -> Vec<Client> {
         let state = self.state.lock();
-        state.consumers.get(group).map_or_else(Vec::new, |g| g.members.values().map(|c| c.connection.clone()).collect())
+        state.consumers.get(group).map_or_else(Vec::new, |g| g.members.values().cloned().collect())
+    }
+
+    /// A consumer group's member; of several with the same id the one that was heard last.
+    pub fn consumer(&self, group: &str, id: &str) -> Option<Client> {
+        let members = self.consumers(group).into_iter().filter(|client| client.id == id);
+        members.max_by_key(|client| client.heard)
     }
 
     /// The client ids of a consumer group's members.
@@ -230,21 +298,21 @@ impl Clients {
     }
 }
 
-/// Two live processes with one client id share queues without knowing of each other. `true` where the client is
-/// new in its group.
-fn warn_of_twins(group: &str, members: &BTreeMap<u64, Client>, client: &Client) -> bool {
-    if members.contains_key(&client.connection.id) {
-        return false;
+/// What is wrong, for the log.
+impl std::fmt::Display for Twins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let remotes: Vec<String> = self.remotes.iter().map(SocketAddr::to_string).collect();
+        let groups: Vec<&str> = self.groups.iter().map(String::as_str).collect();
+        write!(
+            f,
+            "{} processes ({}) all call themselves {} in group {}: each queue goes to all of them or to none; give them \
+             different instance names",
+            self.remotes.len(),
+            remotes.join(", "),
+            self.client_id,
+            groups.join(", ")
+        )
     }
-    if let Some(twin) = members.values().find(|m| m.id == client.id) {
-        tracing::warn!(
-            "consumer group {group}: {} and {} both call themselves {}: each queue goes to both or neither; give them different instance names",
-            twin.connection.remote,
-            client.connection.remote,
-            client.id
-        );
-    }
-    true
 }
 
 impl ConsumerGroup {
@@ -264,6 +332,62 @@ impl ConsumerGroup {
 }
 
 impl State {
+    /// Notes a heartbeat, and says where another process calls itself the same.
+    fn hear(&mut self, client: &Client, group: &str) {
+        let connection = client.connection.id;
+        let live = self.connections.entry(connection).or_insert_with(|| Live {
+            client_id: client.id.clone(),
+            remote: client.connection.remote,
+            since: client.heard,
+            heard: client.heard,
+            groups: BTreeSet::new(),
+        });
+        live.heard = client.heard;
+        if !live.groups.contains(group) {
+            live.groups.insert(group.to_owned());
+        }
+        if live.client_id != client.id {
+            let old = std::mem::replace(&mut live.client_id, client.id.clone());
+            self.forget(&old, connection);
+        }
+        let connections = match self.ids.get_mut(&client.id) {
+            Some(connections) => connections,
+            None => self.ids.entry(client.id.clone()).or_default(),
+        };
+        connections.insert(connection);
+        if connections.len() > 1
+            && let Some(twins) = self.twins(&client.id)
+            && self.logged.get(&client.id).is_none_or(|logged| client.heard - logged >= TWINS_LOGGED_MS)
+        {
+            self.logged.insert(client.id.clone(), client.heard);
+            tracing::warn!("{twins}");
+        }
+    }
+
+    fn forget(&mut self, id: &str, connection: u64) {
+        if let Some(connections) = self.ids.get_mut(id) {
+            connections.remove(&connection);
+            if connections.is_empty() {
+                self.ids.remove(id);
+                self.logged.remove(id);
+            }
+        }
+    }
+
+    /// The processes that share a client id. A client that dialled anew sends nothing on its old connection any more, so
+    /// two are alive where the one that was there first was heard since the other came.
+    fn twins(&self, id: &str) -> Option<Twins> {
+        let mut all: Vec<&Live> = self.ids.get(id)?.iter().filter_map(|connection| self.connections.get(connection)).collect();
+        all.sort_by_key(|live| live.since);
+        let newest = all.last()?.since;
+        let alive: Vec<&Live> = all.into_iter().filter(|live| live.heard > newest || live.since == newest).collect();
+        (alive.len() > 1).then(|| Twins {
+            client_id: id.to_owned(),
+            remotes: alive.iter().map(|live| live.remote).collect(),
+            groups: alive.iter().flat_map(|live| live.groups.iter().cloned()).collect(),
+        })
+    }
+
     fn leave_producers(&mut self, group: &str, connection: u64) {
         let Some(members) = self.producers.get_mut(group) else { return };
         let Some(left) = members.remove(&connection) else { return };

@@ -274,6 +274,8 @@ stdx::config! {
     Live short_polling_time_mills: i64 = "shortPollingTimeMills", 1000, in 0..=60_000;
     /// ms that an ordered consumer keeps a queue's lock without renewing it.
     Live rebalance_lock_max_live_time: i64 = "rocketmq.broker.rebalance.lockMaxLiveTime", 60_000, in 1..;
+    /// Whether the broker itself moves the offsets of a group that is reset; else its consumers are told to.
+    Live use_server_side_reset_offset: bool = "useServerSideResetOffset", true;
     /// Whether members of a group are told at once when one joins or leaves.
     Live notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable", true;
     /// Whether consumers are told to read from a slave.

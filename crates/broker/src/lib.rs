@@ -7,6 +7,7 @@
 
 mod admission;
 mod announce;
+mod asked;
 pub mod clients;
 pub mod config;
 pub mod filter;
@@ -40,11 +41,14 @@ use store::queue::Queue;
 use store::{AppendError, Batch, GetLimits, Store, Woken};
 
 use crate::admission::Admission;
+use crate::asked::Asked;
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
 use crate::handlers::send::{Sends, Waiting};
-use crate::handlers::{Handled, admin, clients as client_handlers, consume, pull, recall, reply, send, send_back, topics};
+use crate::handlers::{
+    Handled, admin, clients as client_handlers, consume, inspect, pull, recall, reply, reset, send, send_back, topics,
+};
 use crate::hold::Holds;
 use crate::locks::QueueLocks;
 use crate::meta::offsets::Offsets;
@@ -115,6 +119,7 @@ pub struct Broker {
     pops: Pops,
     holds: Holds,
     replies: reply::Pushed,
+    asked: Asked,
     locks: QueueLocks,
     stats: Stats,
     admission: Admission,
@@ -187,6 +192,7 @@ impl Broker {
             pops: Pops::open(&directory)?,
             holds: Holds::default(),
             replies: reply::Pushed::default(),
+            asked: Asked::default(),
             locks: QueueLocks::default(),
             stats: Stats::default(),
             admission: Admission::default(),
@@ -367,6 +373,7 @@ impl Broker {
         self.expire_sends(now);
         self.expire_announcements(now);
         reply::expire(self, now);
+        self.expire_asked(now);
         self.deliver_delayed(now);
         self.deliver_timers(now);
         self.check_transactions(now);
@@ -468,6 +475,7 @@ impl Service for Broker {
                 }
             };
             if header.is_response() {
+                self.answered(connection, &header, &frame.body);
                 reply::taken(self, connection, &header);
                 continue;
             }
@@ -483,6 +491,7 @@ impl Service for Broker {
     fn closed(&self, _now: i64, connection: &Connection) {
         client_handlers::connection_closed(self, connection);
         reply::connection_closed(self, connection);
+        self.forget_asked(connection.id);
     }
 }
 
@@ -588,6 +597,32 @@ impl Broker {
             GetBrokerRuntimeInfo::CODE => admin::get_broker_runtime_info(self, call),
             GetBrokerConfig::CODE => admin::get_broker_config(self, call),
             UpdateBrokerConfig::CODE => admin::update_broker_config(self, call),
+            _ => self.dispatch_tool(call),
+        }
+    }
+
+    /// What tools ask.
+    fn dispatch_tool(&self, call: &mut Call<'_>) -> Handled {
+        match call.header.code {
+            CreateTopicList::CODE => topics::create_topics(self, call),
+            UpdateSubscriptionGroupList::CODE => topics::update_subscription_groups(self, call),
+            UpdateAndGetGroupForbidden::CODE => topics::group_forbidden(self, call, call.header.read()?),
+            GetBrokerConsumeStats::CODE => topics::get_broker_consume_stats(self, call, call.header.read()?),
+            GetAllDelayOffset::CODE => consume::get_all_delay_offset(self, call),
+            ResetOffset::CODE => reset::reset_offset(self, call, call.header.read()?),
+            CloneGroupOffset::CODE => reset::clone_group_offset(self, call, call.header.read()?),
+            QueryCorrectionOffset::CODE => reset::query_correction_offset(self, call, call.header.read()?),
+            GetConsumerStatus::CODE => asked::get_consumer_status(self, call, call.header.read()?),
+            GetConsumerRunningInfo::CODE => asked::get_consumer_running_info(self, call, call.header.read()?),
+            ConsumeMessageDirectly::CODE => asked::consume_message_directly(self, call, call.header.read()?),
+            QueryConsumeTimeSpan::CODE => inspect::query_consume_time_span(self, call, call.header.read()?),
+            QuerySubscriptionByConsumer::CODE => inspect::query_subscription_by_consumer(self, call, call.header.read()?),
+            QueryConsumeQueue::CODE => inspect::query_consume_queue(self, call, call.header.read()?),
+            ViewBrokerStatsData::CODE => inspect::view_broker_stats_data(self, call, call.header.read()?),
+            CleanExpiredConsumeQueue::CODE => inspect::clean_expired_consume_queue(self, call),
+            DeleteExpiredCommitLog::CODE => inspect::delete_expired_commit_log(self, call),
+            CleanUnusedTopic::CODE => inspect::clean_unused_topic(self, call),
+            ResumeCheckHalfMessage::CODE => transaction::resume_check(self, call, call.header.read()?),
             _ => {
                 admin::unsupported(self, call);
                 Ok(())

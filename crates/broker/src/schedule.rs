@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use parking_lot::Mutex;
 use protocol::bodies::DataVersion;
 use protocol::record::{self, Record};
-use protocol::{names, properties};
+use protocol::{fastjson, names, properties};
 use serde::{Deserialize, Serialize};
 use store::queue::Entry;
 use store::{Batch, Store, queue_ext};
@@ -79,6 +79,11 @@ impl Schedule {
         properties::push(text, properties::REAL_TOPIC, topic);
         properties::push(text, properties::REAL_QUEUE_ID, &queue_id.to_string());
         Some(Delay { queue_id: level as i32 - 1, deliver_at: now + self.levels[level - 1] })
+    }
+
+    /// `delayOffset.json` as it would be written now.
+    pub fn file(&self) -> Vec<u8> {
+        fastjson::to_vec(&self.state.lock().0)
     }
 
     /// How many messages wait in a level, and up to which offset it has been delivered.

@@ -29,6 +29,8 @@ pub struct Timers {
     clean: AtomicI64,
     /// Files were removed, and the queues not yet cut.
     cleaned: AtomicBool,
+    /// Somebody asked that old files be deleted at this hour, too.
+    asked: AtomicBool,
     full: AtomicBool,
     reading: AtomicBool,
 }
@@ -42,9 +44,22 @@ impl Timers {
             timers: AtomicI64::new(now),
             clean: AtomicI64::new(now + FIRST_CLEANING_MS),
             cleaned: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             full: AtomicBool::new(false),
             reading: AtomicBool::new(false),
         }
+    }
+
+    /// Has queue and index files deleted that the log needs no longer.
+    pub fn clean_derived_soon(&self) {
+        self.cleaned.store(true, Ordering::Relaxed);
+        self.clean.store(0, Ordering::Relaxed);
+    }
+
+    /// Has commit log files deleted whose time is over.
+    pub fn clean_log_soon(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.clean_derived_soon();
     }
 }
 
@@ -168,7 +183,10 @@ impl Broker {
         let thresholds = Thresholds::of(config);
         let retention = if used > thresholds.clean_forcibly && config.clean_file_forcibly_enable {
             Retention::Oldest
-        } else if used > thresholds.clean || is_hour(&config.delete_when, self.shell.hour(now)) {
+        } else if used > thresholds.clean
+            || is_hour(&config.delete_when, self.shell.hour(now))
+            || self.storage.asked.load(Ordering::Relaxed)
+        {
             Retention::Before(now - i64::from(config.file_reserved_time) * HOUR_MS)
         } else {
             return self.clean_derived();
@@ -178,7 +196,10 @@ impl Broker {
                 self.storage.cleaned.store(true, Ordering::Relaxed);
                 self.storage.clean.store(now + i64::from(config.delete_commit_log_files_interval), Ordering::Relaxed);
             }
-            Ok(false) => self.clean_derived(),
+            Ok(false) => {
+                self.storage.asked.store(false, Ordering::Relaxed);
+                self.clean_derived();
+            }
             Err(error) => tracing::error!("an old commit log file can't be deleted, which is tried again: {error}"),
         }
     }

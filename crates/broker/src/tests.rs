@@ -10,6 +10,7 @@ use stdx::properties as files;
 use super::*;
 use crate::handlers::pull::parse_tags;
 
+mod admin;
 mod admission;
 mod pop;
 mod reply;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use protocol::bodies::TopicConfig;
 use protocol::exchange::{Call, Refusal};
 use protocol::record::{self, Record};
-use protocol::requests::{CheckTransactionState, EndTransaction};
+use protocol::requests::{CheckTransactionState, EndTransaction, ResumeCheckHalfMessage};
 use protocol::sys_flag::{message, perm};
 use protocol::{codes, message_id, names, properties};
 use store::log::Slice;
@@ -104,8 +104,8 @@ pub struct Ended {
     /// The half message that is resolved with it.
     queue_offset: Option<i64>,
     first_offset: i64,
-    /// The topic in which consumers see it.
-    pub committed: Option<String>,
+    /// The topic in which consumers see it, and the number of that message in the batch.
+    pub committed: Option<(String, usize)>,
     /// They see it later: it is a timer message.
     pub timed: bool,
 }
@@ -127,7 +127,10 @@ struct Half<'a> {
 
 impl<'a> Half<'a> {
     fn read(slice: &'a Slice) -> Option<Self> {
-        let record = record::decode_checked(slice.bytes()).ok().filter(|r| r.topic == names::TRANS_HALF_TOPIC)?;
+        Self::of(record::decode_checked(slice.bytes()).ok().filter(|r| r.topic == names::TRANS_HALF_TOPIC)?)
+    }
+
+    fn of(record: Record<'a>) -> Option<Self> {
         let text = record.properties;
         let number = |name| properties::get(text, name).and_then(|n| n.parse::<i64>().ok());
         let postponed = number(properties::PREPARED_QUEUE_OFFSET);
@@ -354,7 +357,7 @@ pub fn end_transaction(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, 
         call.reply(&());
         return Ok(());
     }
-    let committed = commit.then(|| half.topic.to_owned());
+    let committed = commit.then(|| (half.topic.to_owned(), sends.batch().len()));
     let mut ended = Ended { queue_offset, first_offset: half.first_offset, committed, timed: false };
     match add_outcome(broker, sends.batch(), &half, commit, queue_offset, call.now) {
         Ok(timed) => {
@@ -367,6 +370,46 @@ pub fn end_transaction(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, 
             Err(refusal)
         }
     }
+}
+
+/// RESUME_CHECK_HALF_MESSAGE: a half message that was given up is put back, and its producers are asked again.
+pub fn resume_check(broker: &Broker, call: &mut Call<'_>, request: ResumeCheckHalfMessage<'_>) -> Handled {
+    let id = request.msg_id.unwrap_or_default();
+    let missing = || {
+        let topic = names::TRANS_CHECK_MAX_TIME_TOPIC;
+        Refusal::new(codes::SYSTEM_ERROR, format!("no half message is in {topic} under the offset message id {id:?}"))
+    };
+    let (_, offset) = message_id::parse_offset_id(id).ok_or_else(missing)?;
+    let slice = u64::try_from(offset).ok().and_then(|offset| broker.store.record(offset)).ok_or_else(missing)?;
+    let record = record::decode_checked(slice.bytes()).ok().filter(|r| r.topic == names::TRANS_CHECK_MAX_TIME_TOPIC);
+    let half = record.and_then(Half::of).ok_or_else(missing)?;
+    // One that nobody was asked about has no first offset: it begins anew where it is put.
+    let first_offset =
+        properties::get(half.record.properties, properties::FIRST_QUEUE_OFFSET).and_then(|first| first.parse::<i64>().ok());
+    let mut text = properties::without(half.record.properties, &[properties::CHECK_TIMES, properties::PREPARED_QUEUE_OFFSET]);
+    properties::push(&mut text, properties::CHECK_TIMES, "0");
+    let record =
+        Record { topic: names::TRANS_HALF_TOPIC, properties: &text, store_host: broker.store_host(), ..half.record.clone() };
+    let queue = broker.store.queue(names::TRANS_HALF_TOPIC, QUEUE).map_err(|e| io_refusal("opening a consume queue", &e))?;
+    let mut batch = Batch::default();
+    batch.push(queue, &record, store::tags_code(&text), 1);
+    let mut state = broker.transactions.state.lock();
+    let current = first_offset.and_then(|first| state.moved.get(&first).copied());
+    if current.is_some_and(|current| current != DISCARDED && state.is_open(current)) {
+        return Err(Refusal::new(codes::SYSTEM_ERROR, format!("the half message {id} was put back already")));
+    }
+    let appended = broker.store.append(&mut batch, call.now);
+    let (end, woken) = appended.map_err(|e| Refusal::new(codes::SERVICE_NOT_AVAILABLE, e.to_string()))?;
+    if let Some(first) = first_offset {
+        state.remember(first, batch.place(0).queue_offset);
+    }
+    drop(state);
+    if broker.store.visible() < end {
+        broker.shell.sync_wanted();
+    }
+    woken.iter().for_each(|queue| broker.wake(queue, call.now));
+    call.reply(&());
+    Ok(())
 }
 
 /// Adds the message that consumers see, where it is committed, and the op message behind it. Gives whether they see it

@@ -1,9 +1,13 @@
 //! JSON bodies of requests and answers. Fields stand in fastjson's order (sorted by name), so that what is
 //! written equals what Java writes; unknown fields are passed over.
 
+mod admin;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use admin::*;
 
 /// Reads `null` as the default, since fastjson writes either nothing or null for what is not set.
 pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {

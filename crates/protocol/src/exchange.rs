@@ -77,6 +77,11 @@ impl Connection {
         self.send(R::CODE, opaque, 0, request, &[], body);
     }
 
+    /// Sends the client a request with the given fields, which it answers under the number `opaque`.
+    pub fn send_request(&self, code: i32, opaque: i32, fields: &[(&str, &str)], body: &[u8]) {
+        self.send(code, opaque, 0, &(), fields, body);
+    }
+
     fn send<'h>(&self, code: i32, opaque: i32, flag: i32, typed: &impl Typed<'h>, extra: &[(&str, &str)], body: &[u8]) {
         let head = Outgoing { serialization: Serialization::Json, code, opaque, flag, remark: None, extra };
         let mut out = BytesMut::with_capacity(256 + body.len());

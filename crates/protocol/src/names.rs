@@ -17,6 +17,8 @@ pub const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 pub const REPLY_TOPIC_SUFFIX: &str = "REPLY_TOPIC";
 pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DLQ_PREFIX: &str = "%DLQ%";
+/// What begins the names of light queues, which have no route of their own.
+pub const LMQ_PREFIX: &str = "%LMQ%";
 /// The group whose offsets say how far half and op messages are done with.
 pub const TRANSACTION_GROUP: &str = "CID_RMQ_SYS_TRANS";
 /// The topic of POP's check points and acknowledgements is this and the cluster's name.

@@ -154,6 +154,7 @@ requests! {
     14 QueryConsumerOffset<'a> -> OffsetReply;
     15 UpdateConsumerOffset<'a> -> ();
     17 CreateTopic<'a> -> ();
+    18 CreateTopicList -> ();
     21 GetAllTopicConfig -> ();
     25 UpdateBrokerConfig -> ();
     26 GetBrokerConfig -> GetBrokerConfigReply<'r>;
@@ -173,6 +174,7 @@ requests! {
     41 LockBatchMq -> ();
     42 UnlockBatchMq -> ();
     43 GetAllConsumerOffset -> ();
+    45 GetAllDelayOffset -> ();
     46 CheckClientConfig -> ();
     60 GetTimerCheckPoint -> ();
     61 GetTimerMetrics -> ();
@@ -196,27 +198,45 @@ requests! {
     216 DeleteTopicInNamesrv<'a> -> ();
     217 RegisterTopic<'a> -> ();
     219 GetKvListByNamespace<'a> -> ();
+    220 ResetConsumerClientOffset<'a> -> ();
+    221 GetConsumerStatusFromClient<'a> -> ();
+    222 ResetOffset<'a> -> ();
+    223 GetConsumerStatus<'a> -> ();
     224 GetTopicsByCluster<'a> -> ();
+    225 UpdateSubscriptionGroupList -> ();
     300 QueryTopicConsumeByWho<'a> -> ();
+    303 QueryConsumeTimeSpan<'a> -> ();
     304 GetSystemTopicListFromNamesrv -> ();
     305 GetSystemTopicListFromBroker -> ();
+    306 CleanExpiredConsumeQueue -> ();
     307 GetConsumerRunningInfo<'a> -> ();
+    308 QueryCorrectionOffset<'a> -> ();
+    309 ConsumeMessageDirectly<'a> -> ();
     310 SendMessageV2<'a> -> SendMessageReply<'r>;
     311 GetUnitTopicList -> ();
     312 GetHasUnitSubTopicList -> ();
     313 GetHasUnitSubUnunitTopicList -> ();
+    314 CloneGroupOffset<'a> -> ();
+    315 ViewBrokerStatsData<'a> -> ();
+    316 CleanUnusedTopic -> ();
+    317 GetBrokerConsumeStats -> ();
     318 UpdateNamesrvConfig -> ();
     319 GetNamesrvConfig -> ();
     320 SendBatchMessage<'a> -> SendMessageReply<'r>;
+    321 QueryConsumeQueue<'a> -> ();
     322 QueryDataVersion<'a> -> QueryDataVersionReply;
     324 SendReplyMessage<'a> -> SendMessageReply<'r>;
     325 SendReplyMessageV2<'a> -> SendMessageReply<'r>;
     326 PushReplyMessage<'a> -> ();
+    323 ResumeCheckHalfMessage<'a> -> ();
     327 AddWritePerm<'a> -> AddWritePermReply;
     328 GetAllProducerInfo -> ();
+    329 DeleteExpiredCommitLog -> ();
     343 QueryTopicsByConsumer<'a> -> ();
+    345 QuerySubscriptionByConsumer<'a> -> ();
     351 GetTopicConfig<'a> -> ();
     352 GetSubscriptionGroupConfig<'a> -> ();
+    353 UpdateAndGetGroupForbidden<'a> -> ();
     361 LitePullMessage<'a> -> PullMessageReply;
     370 RecallMessage<'a> -> RecallMessageReply<'r>;
     400 QueryAssignment -> ();
@@ -323,7 +343,10 @@ headers! {
         topic_sys_flag: Option<i32> = "topicSysFlag", order: bool = "order", attributes: Option<&'a str> = "attributes",
     }
     GetAllTopicConfig {}
+    /// The body is a [`crate::bodies::TopicConfigList`].
+    CreateTopicList {}
     GetAllConsumerOffset {}
+    GetAllDelayOffset {}
     GetAllSubscriptionGroup {}
     UpdateBrokerConfig {}
     GetBrokerConfig {}
@@ -396,6 +419,8 @@ headers! {
     GetRouteInfo<'a> { topic: &'a str = "topic", accept_standard_json_only: Option<bool> = "acceptStandardJsonOnly" }
     GetBrokerClusterInfo {}
     UpdateSubscriptionGroup {}
+    /// The body is a [`crate::bodies::GroupConfigList`].
+    UpdateSubscriptionGroupList {}
     GetTopicStats<'a> { topic: &'a str = "topic" }
     GetConsumerConnectionList<'a> { consumer_group: &'a str = "consumerGroup" }
     GetProducerConnectionList<'a> { producer_group: &'a str = "producerGroup" }
@@ -413,6 +438,49 @@ headers! {
     GetKvListByNamespace<'a> { namespace: &'a str = "namespace" }
     RegisterTopic<'a> { topic: &'a str = "topic" }
     GetTopicsByCluster<'a> { cluster: &'a str = "cluster" }
+    /// What the broker tells a client to do: move to the offsets in the body.
+    ResetConsumerClientOffset<'a> {
+        topic: &'a str = "topic", group: &'a str = "group", timestamp: i64 = "timestamp", is_force: bool = "isForce",
+    }
+    GetConsumerStatusFromClient<'a> { topic: &'a str = "topic", group: &'a str = "group" }
+    /// Without `queueId` (or with one below 0), all queues; `offset` counts only with a queue.
+    ResetOffset<'a> {
+        topic: &'a str = "topic", group: &'a str = "group", queue_id: Option<i32> = "queueId",
+        offset: Option<i64> = "offset", timestamp: i64 = "timestamp", is_force: bool = "isForce",
+    }
+    /// `clientAddr` is a client's id; without it, all clients are asked.
+    GetConsumerStatus<'a> {
+        topic: &'a str = "topic", group: &'a str = "group", client_addr: Option<&'a str> = "clientAddr",
+    }
+    QueryConsumeTimeSpan<'a> { topic: &'a str = "topic", group: &'a str = "group" }
+    /// `filterGroups` are joined by commas.
+    QueryCorrectionOffset<'a> {
+        topic: &'a str = "topic", filter_groups: Option<&'a str> = "filterGroups", compare_group: &'a str = "compareGroup",
+    }
+    /// The client's answer comes back; see [`crate::bodies::ConsumeResult`].
+    ConsumeMessageDirectly<'a> {
+        consumer_group: &'a str = "consumerGroup", client_id: Option<&'a str> = "clientId",
+        msg_id: Option<&'a str> = "msgId", topic: Option<&'a str> = "topic",
+    }
+    CloneGroupOffset<'a> {
+        src_group: &'a str = "srcGroup", dest_group: &'a str = "destGroup", topic: Option<&'a str> = "topic",
+        offline: Option<bool> = "offline",
+    }
+    ViewBrokerStatsData<'a> { stats_name: &'a str = "statsName", stats_key: &'a str = "statsKey" }
+    CleanExpiredConsumeQueue {}
+    CleanUnusedTopic {}
+    DeleteExpiredCommitLog {}
+    GetBrokerConsumeStats { is_order: bool = "isOrder" }
+    QueryConsumeQueue<'a> {
+        topic: &'a str = "topic", queue_id: i32 = "queueId", index: i64 = "index", count: i32 = "count",
+        consumer_group: Option<&'a str> = "consumerGroup",
+    }
+    ResumeCheckHalfMessage<'a> { topic: Option<&'a str> = "topic", msg_id: Option<&'a str> = "msgId" }
+    QuerySubscriptionByConsumer<'a> { group: &'a str = "group", topic: Option<&'a str> = "topic" }
+    /// Without `readable`, nothing is changed.
+    UpdateAndGetGroupForbidden<'a> {
+        group: &'a str = "group", topic: &'a str = "topic", readable: Option<bool> = "readable",
+    }
     QueryTopicConsumeByWho<'a> { topic: &'a str = "topic" }
     QueryTopicsByConsumer<'a> { group: &'a str = "group" }
     GetSystemTopicListFromNamesrv {}

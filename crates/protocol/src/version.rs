@@ -3,7 +3,11 @@
 
 /// The version that Ferrocket announces: V5_4_0, the release whose remoting protocol it speaks.
 pub const CURRENT: i32 = 493;
+/// From here on clients can be told to move to other offsets, and be asked where they are.
+pub const V3_0_7_SNAPSHOT: i32 = 28;
 pub const V3_0_11: i32 = 37;
+/// From here on clients answer questions about themselves.
+pub const V3_1_8_SNAPSHOT: i32 = 62;
 pub const V3_4_9: i32 = 121;
 pub const V4_9_4: i32 = 401;
 pub const V5_0_0: i32 = 413;
@@ -68,9 +72,11 @@ mod tests {
             (0, "V3_0_0_SNAPSHOT"),
             (15, "V3_0_0_FINAL"),
             (16, "V3_0_1_SNAPSHOT"),
+            (super::V3_0_7_SNAPSHOT, "V3_0_7_SNAPSHOT"),
             (37, "V3_0_11"),
             (45, "V3_0_15"),
             (46, "V3_1_0_SNAPSHOT"),
+            (super::V3_1_8_SNAPSHOT, "V3_1_8_SNAPSHOT"),
             (63, "V3_1_8"),
             (66, "V3_2_0_SNAPSHOT"),
             (79, "V3_2_6"),

@@ -170,6 +170,11 @@ impl Batch {
         self.data.len()
     }
 
+    /// Bytes of the records of some messages.
+    pub fn bytes_of(&self, messages: std::ops::Range<usize>) -> u64 {
+        self.messages[messages].iter().map(|message| message.length).sum()
+    }
+
     /// Takes back the messages behind the first `count`.
     pub fn truncate(&mut self, count: usize) {
         if let Some(first) = self.messages.get(count) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::bodies::TopicRouteData;
 use protocol::requests::QueryMessage;
-use protocol::{codes, properties, record};
+use protocol::{codes, names, properties, record};
 
 use super::message::{self, Message};
 use super::{Access, Error, TIMEOUT, any_address, namesrv};
@@ -15,8 +15,6 @@ pub const MAX_UNIQUE: i32 = 32;
 /// How long ago a message may have been stored that is looked for by its id: 3 days, in ms.
 const BY_ID_WITHIN: i64 = 3 * 24 * 60 * 60 * 1000;
 
-/// What begins the names of light queues' topics, which have no route of their own.
-const LMQ_PREFIX: &str = "%LMQ%";
 /// The topic that timers wait in; Java routes it like a light queue.
 const WHEEL_TIMER: &str = "rmq_sys_wheel_timer";
 
@@ -53,7 +51,7 @@ pub struct Answers {
 /// Asks each broker of the topic's route, its master where it has one. A message that only shares the key's hash is
 /// left out, whatever the broker thinks of it.
 pub async fn query(access: &Access, query: &Query<'_>) -> Result<Answers, Error> {
-    let light = query.topic.starts_with(LMQ_PREFIX);
+    let light = query.topic.starts_with(names::LMQ_PREFIX);
     let above = query.cluster.filter(|_| light || query.topic == WHEEL_TIMER).unwrap_or(query.topic);
     let route = namesrv::route(access, above).await?;
     let (max_num, unique_key) = match query.kind {

@@ -335,12 +335,6 @@ pub const INERT: &[InertGroup] = &[
         ],
     },
     InertGroup {
-        why: "offsets are not reset by the broker yet",
-        keys: &[
-            flag("useServerSideResetOffset", "true"),
-        ],
-    },
-    InertGroup {
         why: "one process is one broker",
         keys: &[
             flag("inBrokerContainer", "false"), flag("isBrokerContainer", "false"), flag("isInBrokerContainer", "false"),

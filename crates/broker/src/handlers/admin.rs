@@ -9,6 +9,7 @@ use protocol::{codes, fastjson, version};
 use stdx::properties;
 
 use crate::admission::REASONS;
+use crate::clients::Twins;
 use crate::handlers::Handled;
 use crate::stats::{Rate, value};
 use crate::{Broker, stats};
@@ -67,6 +68,7 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
     if let Some(progress) = broker.store.rebuilding() {
         put("rebuilding", progress.to_string());
     }
+    put("duplicateClientIds", duplicate_client_ids(broker));
     put("commitLogFenced", broker.store.fence().unwrap_or_else(|| "false".into()));
     let (behind_ms, offset_behind, pending) = broker.wheel.progress(&broker.store, now);
     put("timerReadBehind", (behind_ms / 1000).to_string());
@@ -102,6 +104,21 @@ fn pools(config: &crate::BrokerConfig) -> [(&'static str, i64); 5] {
         ("query", i64::from(config.query_thread_pool_queue_capacity)),
         ("ack", i64::from(config.pull_thread_pool_queue_capacity)),
     ]
+}
+
+/// Client ids of several live processes, with their addresses; at most a few of them.
+fn duplicate_client_ids(broker: &Broker) -> String {
+    const SHOWN: usize = 10;
+    let twins = broker.clients.twins();
+    let one = |twins: &Twins| {
+        let remotes: Vec<String> = twins.remotes.iter().map(ToString::to_string).collect();
+        format!("{} ({})", twins.client_id, remotes.join(", "))
+    };
+    let mut shown: Vec<String> = twins.iter().take(SHOWN).map(one).collect();
+    if twins.len() > SHOWN {
+        shown.push(format!("and {} more", twins.len() - SHOWN));
+    }
+    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
 }
 
 /// Java's way to show how long a broker runs.

@@ -11,7 +11,7 @@ use protocol::requests::{
 use protocol::{codes, fastjson, names};
 
 use crate::Broker;
-use crate::clients::{Client, Subscription};
+use crate::clients::{Beat, Client, Subscription};
 use crate::handlers::Handled;
 
 pub fn heartbeat(broker: &Broker, call: &mut Call<'_>) -> Handled {
@@ -24,13 +24,18 @@ pub fn heartbeat(broker: &Broker, call: &mut Call<'_>) -> Handled {
         version: call.header.version,
         heard: call.now,
     };
+    // Without a fingerprint there is no word on subscriptions that are left out.
+    let fingerprint = heartbeat.heartbeat_fingerprint;
+    let beat = Beat { fingerprint, without_subscriptions: heartbeat.without_sub && fingerprint != 0 };
+    let mut say_all_again = fingerprint == 0;
     for consumer in &heartbeat.consumer_data_set {
-        register_consumer(broker, call.now, consumer, client.clone())?;
+        say_all_again |= register_consumer(broker, call.now, consumer, client.clone(), beat)?;
     }
     for producer in &heartbeat.producer_data_set {
         broker.clients.register_producer(&producer.group_name, client.clone());
     }
-    call.reply(&());
+    let fields = [("IS_SUPPORT_HEART_BEAT_V2", "true"), ("IS_SUB_CHANGE", if say_all_again { "true" } else { "false" })];
+    call.answer_with(codes::SUCCESS, None, &(), &fields, &[]);
     Ok(())
 }
 
@@ -57,17 +62,18 @@ pub fn require_property_filter(broker: &Broker, kind: &str) -> Result<(), Refusa
     Err(Refusal::new(codes::SYSTEM_ERROR, format!("The broker does not support consumer to filter message by {kind}")))
 }
 
-fn register_consumer(broker: &Broker, now: i64, consumer: &ConsumerData, client: Client) -> Handled {
+/// Whether the client is to say its subscriptions again.
+fn register_consumer(broker: &Broker, now: i64, consumer: &ConsumerData, client: Client, beat: Beat) -> Result<bool, Refusal> {
     let group = broker.find_group(&consumer.group_name, now);
     if let Some(group) = &group {
         let name = names::retry_topic(&consumer.group_name);
         broker.create_group_topic(&name, group.retry_queue_nums, consumer.unit_mode, now)?;
     }
-    let changed = broker.clients.register_consumer(consumer, client, &broker.expressions);
-    if changed && consumer.message_model == MessageModel::Clustering {
+    let changed = broker.clients.register_consumer(consumer, client, beat, &broker.expressions);
+    if changed.group && consumer.message_model == MessageModel::Clustering {
         notify_members(broker, &consumer.group_name);
     }
-    Ok(())
+    Ok(changed.fingerprint)
 }
 
 /// Tells a group's members that they are others than before, so that they share the queues anew.

@@ -52,6 +52,12 @@ pub fn update_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: Upd
     if broker.topics.get(request.topic).is_none() {
         return Err(Refusal::new(codes::TOPIC_NOT_EXIST, format!("Topic {} not exist!", request.topic)));
     }
+    // A consumer that does not know yet that its group was moved would undo it.
+    let config = broker.config();
+    if config.use_server_side_reset_offset && broker.offsets.is_reset(request.topic, request.consumer_group, request.queue_id) {
+        call.answer(codes::SUCCESS, Some("Offset has been previously reset"), &(), &[]);
+        return Ok(());
+    }
     broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
     call.reply(&());
     Ok(())
@@ -118,6 +124,12 @@ pub fn view_message(broker: &Broker, call: &mut Call<'_>, request: ViewMessage<'
         return Err(Refusal::new(codes::SYSTEM_ERROR, format!("can not find message by the offset, {}", request.offset)));
     };
     call.reply_body(slice.bytes());
+    Ok(())
+}
+
+/// GET_ALL_DELAY_OFFSET: how far each delay level is delivered, for a slave.
+pub fn get_all_delay_offset(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    call.reply_body(&broker.schedule.file());
     Ok(())
 }
 

@@ -3,9 +3,11 @@
 pub mod admin;
 pub mod clients;
 pub mod consume;
+pub mod inspect;
 pub mod pull;
 pub mod recall;
 pub mod reply;
+pub mod reset;
 pub mod send;
 pub mod send_back;
 pub mod topics;

@@ -24,6 +24,9 @@ const MAX_SUSPEND_MS: i64 = 60_000;
 /// The longest body that an answer may have.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Java's word, as a remark, for a pull that is told where its group was moved to.
+const OFFSET_RESET: &str = "OFFSET_RESET";
+
 /// Which messages a pull wants.
 #[derive(Clone, Debug)]
 pub enum Filter {
@@ -100,6 +103,10 @@ pub fn lite_pull_message(broker: &Broker, call: &mut Call<'_>, request: LitePull
 
 pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'_>) -> Handled {
     let pull = check(broker, call, &request)?;
+    if let Some(reply) = reset(broker, &pull) {
+        call.answer(codes::PULL_OFFSET_MOVED, Some(OFFSET_RESET), &reply, &[]);
+        return Ok(());
+    }
     let suspend = request.sys_flag & flags::SUSPEND != 0;
     if suspend && request.sys_flag & flags::COMMIT_OFFSET != 0 && request.commit_offset >= 0 {
         broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
@@ -120,8 +127,24 @@ pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'
     Ok(())
 }
 
+/// Where the pull's group was moved to since its last pull.
+fn reset(broker: &Broker, pull: &Pull) -> Option<PullMessageReply> {
+    let offset = broker.offsets.take_reset(&pull.topic, &pull.group, pull.queue.id)?;
+    broker.config().use_server_side_reset_offset.then(|| PullMessageReply {
+        suggest_which_broker_id: pull.suggest_broker,
+        next_begin_offset: offset,
+        min_offset: pull.queue.min_offset(),
+        max_offset: pull.queue.max_offset(),
+        topic_sys_flag: Some(pull.topic_sys_flag),
+        group_sys_flag: Some(pull.group_sys_flag),
+    })
+}
+
 /// Tries a pull that waited once more. Without a message it waits on until its deadline.
 pub fn retry(broker: &Broker, mut held: Held, now: i64) {
+    if let Some(reply) = reset(broker, &held.pull) {
+        return held.responder.answer(codes::PULL_OFFSET_MOVED, Some(OFFSET_RESET), &reply, &[], &[]);
+    }
     let result = match read(broker, &held.pull) {
         Ok(result) => result,
         Err(error) => {
@@ -234,6 +257,10 @@ fn filter(broker: &Broker, request: &PullMessage<'_>, broadcast_enable: bool) ->
         let remark = format!("the consumer group[{}] can not consume by broadcast way", request.consumer_group);
         return Err(Refusal::new(codes::NO_PERMISSION, remark));
     }
+    if broker.groups.is_forbidden(request.consumer_group, request.topic) {
+        let remark = format!("the consumer group[{}] is forbidden for topic[{}]", request.consumer_group, request.topic);
+        return Err(Refusal::new(codes::NO_PERMISSION, remark));
+    }
     let Some(subscription) = subscription else {
         return Err(Refusal::new(codes::SUBSCRIPTION_NOT_EXIST, "the consumer's subscription not exist"));
     };
@@ -295,7 +322,8 @@ fn answer(broker: &Broker, pull: &Pull, result: &GetResult, give: impl FnOnce(i3
     } else {
         stats::add(&counters.gets_found, 1);
         stats::add(&counters.messages_got, result.messages.len() as u64);
-        counters.add_group(&pull.group, result.messages.len() as u64);
+        let bytes: usize = result.messages.iter().map(|slice| slice.bytes().len()).sum();
+        broker.stats.got(&pull.topic, &pull.group, result.messages.len() as u64, bytes as u64);
         broker.offsets.pulled(&pull.topic, &pull.group, pull.queue.id, result.next);
     }
     let reply = PullMessageReply {

@@ -131,7 +131,7 @@ fn store(broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>, stored: &m
     broker.append(&mut batch, call.now).map_err(|e| Refusal::new(codes::SYSTEM_ERROR, e.to_string()))?;
     stats::add(&broker.stats.counters.messages_put, 1);
     stats::add(&broker.stats.counters.bytes_put, batch.bytes() as u64);
-    broker.stats.counters.add_topic(request.topic, 1);
+    broker.stats.put(request.topic, 1, batch.bytes() as u64);
     let place = batch.place(0);
     stored.msg_id = message_id::offset_id(broker.store_host(), place.physical_offset as i64);
     stored.queue_offset = place.queue_offset;

@@ -459,13 +459,14 @@ impl Sends {
         stats::add(&counters.messages_put, messages as u64);
         stats::add(&counters.bytes_put, bytes as u64);
         for answer in &self.answers {
-            counters.add_topic(&answer.topic.topic_name, answer.count as u64);
+            let bytes = self.batch.bytes_of(answer.first..answer.first + answer.count);
+            broker.stats.put(&answer.topic.topic_name, answer.count as u64, bytes);
             if answer.due.is_some() {
                 broker.wheel.count(&answer.topic.topic_name, 1, now);
             }
         }
-        for (topic, timed) in self.ended.iter().filter_map(|(_, ended)| Some((ended.committed.as_ref()?, ended.timed))) {
-            counters.add_topic(topic, 1);
+        for ((topic, at), timed) in self.ended.iter().filter_map(|(_, ended)| Some((ended.committed.as_ref()?, ended.timed))) {
+            broker.stats.put(topic, 1, self.batch.bytes_of(*at..*at + 1));
             if timed {
                 broker.wheel.count(topic, 1, now);
             }

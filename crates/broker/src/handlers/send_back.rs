@@ -48,6 +48,7 @@ pub fn consumer_send_msg_back(broker: &Broker, call: &mut Call<'_>, request: Con
         (retry_topic, broker.next_of(group.retry_queue_nums), level)
     };
     append(broker, call.now, &failed, &topic.topic_name, queue_id, level)?;
+    broker.stats.sent_back(failed.topic, request.group);
     call.reply(&());
     Ok(())
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use protocol::bodies::{
-    ConsumeStats, GroupList, MessageQueue, OffsetWrapper, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig,
-    TopicFilterType, TopicList, TopicOffset, TopicStats, TopicTable,
+    ConsumeStats, ConsumeStatsList, GroupConfigList, GroupForbidden, GroupList, MessageQueue, OffsetWrapper,
+    SubscriptionGroupConfig, TopicConfig, TopicConfigList, TopicFilterType, TopicList, TopicOffset, TopicStats,
 };
 use protocol::exchange::{Call, Refusal};
 use protocol::requests::{
-    CreateTopic, DeleteSubscriptionGroup, DeleteTopicInBroker, GetConsumeStats, GetSubscriptionGroupConfig, GetTopicConfig,
-    GetTopicStats, QueryTopicConsumeByWho, QueryTopicsByConsumer, SendMessage,
+    CreateTopic, DeleteSubscriptionGroup, DeleteTopicInBroker, GetBrokerConsumeStats, GetConsumeStats,
+    GetSubscriptionGroupConfig, GetTopicConfig, GetTopicStats, QueryTopicConsumeByWho, QueryTopicsByConsumer, SendMessage,
+    UpdateAndGetGroupForbidden,
 };
 use protocol::sys_flag::{perm, topic as flags};
 use protocol::{codes, fastjson, names};
@@ -125,19 +126,7 @@ impl Broker {
 
 pub fn create_topic(broker: &Broker, call: &mut Call<'_>, request: CreateTopic<'_>) -> Handled {
     let name = request.topic;
-    names::check_topic(name).map_err(|e| Refusal::new(codes::INVALID_PARAMETER, e.to_string()))?;
-    let config = broker.config();
-    if config.validate_system_topic_when_update_topic && (names::is_system_topic(name) || name == config.broker_cluster_name) {
-        return Err(Refusal::new(codes::INVALID_PARAMETER, format!("The topic[{name}] is conflict with system topic.")));
-    }
-    let queues = 1..=MAX_QUEUES;
-    if !queues.contains(&request.read_queue_nums) || !queues.contains(&request.write_queue_nums) {
-        let remark = format!(
-            "topic {name}: {} queues to read and {} to write: between 1 and {MAX_QUEUES} are possible",
-            request.read_queue_nums, request.write_queue_nums
-        );
-        return Err(Refusal::new(codes::INVALID_PARAMETER, remark));
-    }
+    check_own_topic(broker, name)?;
     let topic_filter_type = match request.topic_filter_type {
         "MULTI_TAG" => TopicFilterType::MultiTag,
         "SINGLE_TAG" => TopicFilterType::SingleTag,
@@ -146,10 +135,8 @@ pub fn create_topic(broker: &Broker, call: &mut Call<'_>, request: CreateTopic<'
             return Err(Refusal::new(codes::SYSTEM_ERROR, remark));
         }
     };
-    let old = broker.topics.get(name);
-    let attributes = change_attributes(old.map(|o| o.attributes.clone()).unwrap_or_default(), request.attributes)?;
     let topic = TopicConfig {
-        attributes,
+        attributes: BTreeMap::new(),
         order: request.order,
         perm: request.perm,
         read_queue_nums: request.read_queue_nums,
@@ -158,7 +145,67 @@ pub fn create_topic(broker: &Broker, call: &mut Call<'_>, request: CreateTopic<'
         topic_sys_flag: request.topic_sys_flag.unwrap_or(0),
         write_queue_nums: request.write_queue_nums,
     };
+    check_queues(&topic)?;
+    let changes = request.attributes.unwrap_or_default().split(',');
+    let topic = with_attributes(broker, topic, changes)?;
     broker.put_topic(topic, call.now)?;
+    reply_when_registered(broker, call);
+    Ok(())
+}
+
+/// UPDATE_AND_CREATE_TOPIC_LIST: all of them, or none.
+pub fn create_topics(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    let list: TopicConfigList = fastjson::from_slice(call.body)?;
+    let mut topics = Vec::with_capacity(list.topic_config_list.len());
+    for mut topic in list.topic_config_list {
+        check_own_topic(broker, &topic.topic_name)?;
+        check_queues(&topic)?;
+        let set = |(key, value): (String, String)| if value.is_empty() { key } else { format!("{key}={value}") };
+        let changes: Vec<String> = std::mem::take(&mut topic.attributes).into_iter().map(set).collect();
+        topics.push(with_attributes(broker, topic, changes.iter().map(String::as_str))?);
+    }
+    let rows = topics.into_iter().map(|topic| (topic.topic_name.clone(), topic));
+    broker.topics.put(rows, call.now).map_err(|e| io_refusal("saving topics.json", &e))?;
+    broker.shell.register_wanted();
+    reply_when_registered(broker, call);
+    Ok(())
+}
+
+/// Refuses names that are none or belong to the broker.
+fn check_own_topic(broker: &Broker, name: &str) -> Handled {
+    names::check_topic(name).map_err(|e| Refusal::new(codes::INVALID_PARAMETER, e.to_string()))?;
+    let config = broker.config();
+    if config.validate_system_topic_when_update_topic && (names::is_system_topic(name) || name == config.broker_cluster_name) {
+        return Err(Refusal::new(codes::INVALID_PARAMETER, format!("The topic[{name}] is conflict with system topic.")));
+    }
+    Ok(())
+}
+
+fn check_queues(topic: &TopicConfig) -> Handled {
+    let queues = 1..=MAX_QUEUES;
+    if queues.contains(&topic.read_queue_nums) && queues.contains(&topic.write_queue_nums) {
+        return Ok(());
+    }
+    let remark = format!(
+        "topic {}: {} queues to read and {} to write: between 1 and {MAX_QUEUES} are possible",
+        topic.topic_name, topic.read_queue_nums, topic.write_queue_nums
+    );
+    Err(Refusal::new(codes::INVALID_PARAMETER, remark))
+}
+
+/// The topic with the attributes that it has already, and their changes.
+fn with_attributes<'c>(
+    broker: &Broker,
+    mut topic: TopicConfig,
+    changes: impl Iterator<Item = &'c str>,
+) -> Result<TopicConfig, Refusal> {
+    let old = broker.topics.get(&topic.topic_name);
+    topic.attributes = change_attributes(old.map(|o| o.attributes.clone()).unwrap_or_default(), changes)?;
+    Ok(topic)
+}
+
+/// Answers SUCCESS once the name servers were told.
+fn reply_when_registered(broker: &Broker, call: &mut Call<'_>) {
     match broker.next_registration() {
         None => call.reply(&()),
         Some(ticket) => {
@@ -167,15 +214,14 @@ pub fn create_topic(broker: &Broker, call: &mut Call<'_>, request: CreateTopic<'
             broker.answer_when_registered(ticket, call.connection, answer.freeze(), call.now);
         }
     }
-    Ok(())
 }
 
 /// Applies `+key=value,-key` to a topic's attributes, which are kept with a leading `+` as Java does.
-fn change_attributes(
+fn change_attributes<'c>(
     mut attributes: BTreeMap<String, String>,
-    changes: Option<&str>,
+    changes: impl Iterator<Item = &'c str>,
 ) -> Result<BTreeMap<String, String>, Refusal> {
-    for change in changes.unwrap_or_default().split(',').map(str::trim).filter(|c| !c.is_empty()) {
+    for change in changes.map(str::trim).filter(|c| !c.is_empty()) {
         match (change.split_at(1), change[1..].split_once('=')) {
             (("+", _), Some((key, value))) => drop(attributes.insert(key.to_owned(), value.to_owned())),
             (("-", key), None) => drop(attributes.remove(key)),
@@ -200,14 +246,14 @@ pub fn delete_topic(broker: &Broker, call: &mut Call<'_>, request: DeleteTopicIn
     let woken = broker.store.delete_topic(name).map_err(|e| io_refusal("removing the topic's consume queues", &e))?;
     woken.iter().for_each(|queue| broker.wake(queue, call.now));
     broker.offsets.remove(|topic, _| topic == name);
+    broker.stats.forget_topic(name);
     broker.shell.register_wanted();
     call.reply(&());
     Ok(())
 }
 
 pub fn get_all_topic_config(broker: &Broker, call: &mut Call<'_>) -> Handled {
-    let (data_version, topic_config_table) = broker.topics.all();
-    call.reply_body(&fastjson::to_vec(&TopicTable { data_version, topic_config_table }));
+    call.reply_body(&fastjson::to_vec(&broker.topics.file()));
     Ok(())
 }
 
@@ -240,12 +286,12 @@ pub fn get_topic_stats(broker: &Broker, call: &mut Call<'_>, request: GetTopicSt
         });
         offset_table.insert(message_queue(broker, request.topic, queue_id), offset);
     }
-    let topic_put_tps = broker.stats.topic_put_tps(request.topic);
+    let topic_put_tps = broker.stats.topic_put_tps(request.topic, call.now);
     call.reply_body(&fastjson::to_vec(&TopicStats { offset_table, topic_put_tps }));
     Ok(())
 }
 
-fn message_queue(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
+pub(crate) fn message_queue(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
     MessageQueue { topic: topic.to_owned(), broker_name: broker.config().broker_name.clone(), queue_id }
 }
 
@@ -258,8 +304,35 @@ pub fn update_subscription_group(broker: &Broker, call: &mut Call<'_>) -> Handle
     Ok(())
 }
 
+/// UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST: all of them, or none.
+pub fn update_subscription_groups(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    let list: GroupConfigList = fastjson::from_slice(call.body)?;
+    for group in &list.group_config_list {
+        names::check_group(&group.group_name).map_err(|e| Refusal::new(codes::INVALID_PARAMETER, e.to_string()))?;
+    }
+    let rows = list.group_config_list.into_iter().map(|group| (group.group_name.clone(), group));
+    broker.groups.put(rows, call.now).map_err(|e| io_refusal("saving subscriptionGroup.json", &e))?;
+    call.reply(&());
+    Ok(())
+}
+
+/// UPDATE_AND_GET_GROUP_FORBIDDEN: whether a group may read a topic, after it was changed where that is asked for.
+pub fn group_forbidden(broker: &Broker, call: &mut Call<'_>, request: UpdateAndGetGroupForbidden<'_>) -> Handled {
+    let (group, topic) = (request.group, request.topic);
+    if let Some(readable) = request.readable {
+        let saved = broker.groups.forbid(group, topic, !readable, call.now);
+        saved.map_err(|e| io_refusal("saving subscriptionGroup.json", &e))?;
+    }
+    let readable = !broker.groups.is_forbidden(group, topic);
+    let body = GroupForbidden { group: group.to_owned(), topic: topic.to_owned(), readable };
+    call.answer(codes::SUCCESS, Some(""), &(), &fastjson::to_vec(&body));
+    Ok(())
+}
+
 pub fn delete_subscription_group(broker: &Broker, call: &mut Call<'_>, request: DeleteSubscriptionGroup<'_>) -> Handled {
-    let gone = broker.groups.remove(request.group_name, call.now).map_err(|e| io_refusal("saving subscriptionGroup.json", &e))?;
+    let saved = |e| io_refusal("saving subscriptionGroup.json", &e);
+    let gone = broker.groups.remove(request.group_name, call.now).map_err(saved)?;
+    broker.groups.change_rest(call.now, |forbidden| drop(forbidden.remove(request.group_name))).map_err(saved)?;
     if !gone {
         tracing::info!("consumer group {} was to be deleted and is not there", request.group_name);
     }
@@ -271,9 +344,7 @@ pub fn delete_subscription_group(broker: &Broker, call: &mut Call<'_>, request: 
 }
 
 pub fn get_all_subscription_group(broker: &Broker, call: &mut Call<'_>) -> Handled {
-    let (data_version, subscription_group_table) = broker.groups.all();
-    let table = SubscriptionGroupTable { data_version, subscription_group_table, ..SubscriptionGroupTable::default() };
-    call.reply_body(&fastjson::to_vec(&table));
+    call.reply_body(&fastjson::to_vec(&broker.groups.file()));
     Ok(())
 }
 
@@ -290,19 +361,52 @@ pub fn get_subscription_group_config(broker: &Broker, call: &mut Call<'_>, reque
 
 pub fn get_consume_stats(broker: &Broker, call: &mut Call<'_>, request: GetConsumeStats<'_>) -> Handled {
     let group = request.consumer_group;
-    let topics = match request.topic {
-        Some(topic) => vec![topic.to_owned()],
-        None => broker.offsets.topics_of(group),
+    let listed: Vec<String> =
+        request.topic_list.unwrap_or_default().split(';').filter(|t| !t.is_empty()).map(str::to_owned).collect();
+    let topics = match request.topic.filter(|topic| !topic.trim().is_empty()) {
+        _ if !listed.is_empty() => listed,
+        Some(topic) => consumed_topics(broker, group, vec![topic.to_owned()]),
+        None => consumed_topics(broker, group, broker.offsets.topics_of(group)),
     };
-    let mut offset_table = BTreeMap::new();
+    let mut all = ConsumeStats::default();
     for topic in topics {
         let Some(config) = broker.topics.get(&topic) else { continue };
-        for queue_id in 0..config.read_queue_nums {
-            let wrapper = consume_offsets(broker, group, &topic, queue_id);
-            offset_table.insert(message_queue(broker, &topic, queue_id), wrapper);
-        }
+        let stats = topic_progress(broker, group, &topic, config.read_queue_nums, call.now);
+        all.offset_table.extend(stats.offset_table);
+        all.consume_tps += stats.consume_tps;
     }
-    call.reply_body(&fastjson::to_vec(&ConsumeStats { consume_tps: broker.stats.group_get_tps(group), offset_table }));
+    call.reply_body(&fastjson::to_vec(&all));
+    Ok(())
+}
+
+/// Those of the topics that a group still consumes: an online group's subscriptions say which.
+fn consumed_topics(broker: &Broker, group: &str, mut topics: Vec<String>) -> Vec<String> {
+    let subscribed = broker.clients.topics_of(group);
+    topics.retain(|topic| subscribed.is_empty() || subscribed.contains(topic));
+    topics
+}
+
+fn topic_progress(broker: &Broker, group: &str, topic: &str, queues: i32, now: i64) -> ConsumeStats {
+    let one = |queue_id| (message_queue(broker, topic, queue_id), consume_offsets(broker, group, topic, queue_id));
+    let consume_tps = broker.stats.group_get_tps(topic, group, now);
+    ConsumeStats { consume_tps, offset_table: (0..queues).map(one).collect() }
+}
+
+/// GET_BROKER_CONSUME_STATS: the progress of every group in every topic, or in ordered topics alone.
+pub fn get_broker_consume_stats(broker: &Broker, call: &mut Call<'_>, request: GetBrokerConsumeStats) -> Handled {
+    let mut list = ConsumeStatsList { broker_addr: Some(broker.address()), ..ConsumeStatsList::default() };
+    for group in broker.groups.names() {
+        let mut progress = Vec::new();
+        for topic in consumed_topics(broker, &group, broker.offsets.topics_of(&group)) {
+            let Some(config) = broker.topics.get(&topic).filter(|topic| topic.order || !request.is_order) else { continue };
+            let stats = topic_progress(broker, &group, &topic, config.write_queue_nums, call.now);
+            list.total_diff += stats.offset_table.values().map(|o| o.broker_offset - o.consumer_offset).sum::<i64>();
+            list.total_inflight_diff += stats.offset_table.values().map(|o| o.pull_offset - o.consumer_offset).sum::<i64>();
+            progress.push(stats);
+        }
+        list.consume_stats_list.push(BTreeMap::from([(group, progress)]));
+    }
+    call.reply_body(&fastjson::to_vec(&list));
     Ok(())
 }
 

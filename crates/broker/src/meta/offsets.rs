@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use protocol::bodies::{ConsumerOffsets, DataVersion};
@@ -17,6 +18,8 @@ struct State {
     committed: HashMap<String, BTreeMap<i32, i64>>,
     /// How far the members have read; only in memory.
     pulled: HashMap<String, BTreeMap<i32, i64>>,
+    /// Where groups were moved to and have not pulled since; only in memory.
+    reset: HashMap<String, BTreeMap<i32, i64>>,
     version: DataVersion,
     changed: bool,
 }
@@ -25,6 +28,8 @@ struct State {
 pub struct Offsets {
     path: PathBuf,
     state: Mutex<State>,
+    /// Whether there is any reset: every pull asks.
+    resets: AtomicBool,
 }
 
 fn key(topic: &str, group: &str) -> String {
@@ -35,7 +40,8 @@ impl Offsets {
     pub fn open(path: PathBuf) -> io::Result<Self> {
         let file: ConsumerOffsets = table::load(&path)?;
         let committed = file.offset_table.into_iter().collect();
-        Ok(Self { path, state: Mutex::new(State { committed, version: file.data_version, ..State::default() }) })
+        let state = Mutex::new(State { committed, version: file.data_version, ..State::default() });
+        Ok(Self { path, state, resets: AtomicBool::new(false) })
     }
 
     /// Commits an offset; a smaller one than before is accepted, as consumers may go back.
@@ -56,6 +62,53 @@ impl Offsets {
 
     pub fn last_pulled(&self, topic: &str, group: &str, queue: i32) -> Option<i64> {
         self.state.lock().pulled.get(&key(topic, group))?.get(&queue).copied()
+    }
+
+    /// Moves a group: its next pull of the queue is told to go to `offset`, and until then it can't commit another.
+    pub fn reset(&self, topic: &str, group: &str, queue: i32, offset: i64) {
+        let mut state = self.state.lock();
+        let key = key(topic, group);
+        state.reset.entry(key.clone()).or_default().insert(queue, offset);
+        state.pulled.entry(key.clone()).or_default().insert(queue, offset);
+        let old = state.committed.entry(key).or_default().insert(queue, offset);
+        state.changed |= old != Some(offset);
+        self.resets.store(true, Ordering::Release);
+    }
+
+    /// Whether a group was moved and has not pulled since.
+    pub fn is_reset(&self, topic: &str, group: &str, queue: i32) -> bool {
+        let reset = |state: &State| state.reset.get(&key(topic, group)).is_some_and(|queues| queues.contains_key(&queue));
+        self.resets.load(Ordering::Acquire) && reset(&self.state.lock())
+    }
+
+    /// Where a group was moved to since its last pull; told once.
+    pub fn take_reset(&self, topic: &str, group: &str, queue: i32) -> Option<i64> {
+        if !self.resets.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let key = key(topic, group);
+        let queues = state.reset.get_mut(&key)?;
+        let offset = queues.remove(&queue);
+        if queues.is_empty() {
+            state.reset.remove(&key);
+            self.resets.store(!state.reset.is_empty(), Ordering::Release);
+        }
+        offset
+    }
+
+    /// Gives a group the offsets that another has in a topic, in place of its own. `false` where that has none.
+    pub fn copy(&self, topic: &str, from: &str, to: &str) -> bool {
+        let mut state = self.state.lock();
+        let Some(offsets) = state.committed.get(&key(topic, from)).cloned() else { return false };
+        state.committed.insert(key(topic, to), offsets);
+        state.changed = true;
+        true
+    }
+
+    /// A group's offsets in a topic, by queue.
+    pub fn of(&self, topic: &str, group: &str) -> BTreeMap<i32, i64> {
+        self.state.lock().committed.get(&key(topic, group)).cloned().unwrap_or_default()
     }
 
     /// Topics in which a group has committed offsets.
@@ -84,6 +137,8 @@ impl Offsets {
         let before = state.committed.len();
         state.committed.retain(|key, _| stays(key));
         state.pulled.retain(|key, _| stays(key));
+        state.reset.retain(|key, _| stays(key));
+        self.resets.store(!state.reset.is_empty(), Ordering::Release);
         state.changed |= state.committed.len() != before;
     }
 
@@ -109,6 +164,25 @@ impl Offsets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reset_is_told_once_and_holds_commits_off_until_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let offsets = Offsets::open(directory.path().join("consumerOffset.json")).unwrap();
+        assert_eq!(offsets.take_reset("T", "g", 0), None);
+        offsets.reset("T", "g", 0, 5);
+        offsets.reset("T", "g", 1, 6);
+        assert!(offsets.is_reset("T", "g", 0) && !offsets.is_reset("T", "h", 0));
+        assert_eq!((offsets.committed("T", "g", 0), offsets.last_pulled("T", "g", 0)), (Some(5), Some(5)));
+        assert_eq!([offsets.take_reset("T", "g", 0), offsets.take_reset("T", "g", 0)], [Some(5), None]);
+        assert!(offsets.is_reset("T", "g", 1));
+        offsets.remove(|_, group| group == "g");
+        assert!(!offsets.is_reset("T", "g", 1));
+        offsets.commit("T", "from", 2, 9);
+        offsets.commit("T", "to", 0, 1);
+        assert!(offsets.copy("T", "from", "to") && !offsets.copy("U", "from", "to"));
+        assert_eq!(offsets.of("T", "to"), BTreeMap::from([(2, 9)]));
+    }
 
     #[test]
     fn offsets_survive_in_javas_form() {

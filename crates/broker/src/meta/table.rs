@@ -13,14 +13,17 @@ use serde::{Serialize, de::DeserializeOwned};
 /// A row's type, and how rows stand in their file.
 pub trait Rows: Clone + PartialEq + Sized {
     type File: Serialize + DeserializeOwned + Default;
-    fn from_file(file: Self::File) -> (DataVersion, BTreeMap<String, Self>);
-    fn to_file(version: DataVersion, rows: BTreeMap<String, Self>) -> Self::File;
+    /// What else is in the file.
+    type Rest: Clone + PartialEq;
+    fn from_file(file: Self::File) -> (DataVersion, BTreeMap<String, Self>, Self::Rest);
+    fn to_file(version: DataVersion, rows: BTreeMap<String, Self>, rest: Self::Rest) -> Self::File;
 }
 
 /// Rows by name. A change is on disk before it is visible to whoever asked for it.
 pub struct Table<T: Rows> {
     path: PathBuf,
     rows: RwLock<HashMap<String, Arc<T>>>,
+    rest: RwLock<T::Rest>,
     /// Held while the file is written, so that the newest state is what stays there.
     version: Mutex<DataVersion>,
 }
@@ -29,9 +32,9 @@ impl<T: Rows> Table<T> {
     /// Reads the file, or its `.bak` where it is damaged; begins empty where there is neither.
     pub fn open(path: PathBuf) -> io::Result<Self> {
         let file: T::File = load(&path)?;
-        let (version, rows) = T::from_file(file);
+        let (version, rows, rest) = T::from_file(file);
         let rows = rows.into_iter().map(|(name, row)| (name, Arc::new(row))).collect();
-        Ok(Self { path, rows: RwLock::new(rows), version: Mutex::new(version) })
+        Ok(Self { path, rows: RwLock::new(rows), rest: RwLock::new(rest), version: Mutex::new(version) })
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<T>> {
@@ -43,6 +46,29 @@ impl<T: Rows> Table<T> {
         let version = self.version.lock();
         let rows = self.rows.read().iter().map(|(name, row)| (name.clone(), T::clone(row))).collect();
         (version.clone(), rows)
+    }
+
+    /// The table as it stands in its file.
+    pub fn file(&self) -> T::File {
+        let (version, rows) = self.all();
+        T::to_file(version, rows, self.rest.read().clone())
+    }
+
+    /// Looks at what else is in the file.
+    pub fn rest<R>(&self, look: impl FnOnce(&T::Rest) -> R) -> R {
+        look(&self.rest.read())
+    }
+
+    /// Changes what else is in the file, and saves where that is another than before.
+    pub fn change_rest(&self, now: i64, change: impl FnOnce(&mut T::Rest)) -> io::Result<()> {
+        let mut version = self.version.lock();
+        let changed = {
+            let mut rest = self.rest.write();
+            let old = rest.clone();
+            change(&mut rest);
+            *rest != old
+        };
+        if changed { self.save(&mut version, now) } else { Ok(()) }
     }
 
     /// Names in their order.
@@ -82,7 +108,7 @@ impl<T: Rows> Table<T> {
     fn save(&self, version: &mut DataVersion, now: i64) -> io::Result<()> {
         version.advance(now);
         let rows = self.rows.read().iter().map(|(name, row)| (name.clone(), T::clone(row))).collect();
-        save(&self.path, &T::to_file(version.clone(), rows))
+        save(&self.path, &T::to_file(version.clone(), rows, self.rest.read().clone()))
     }
 }
 

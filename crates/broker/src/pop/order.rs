@@ -165,6 +165,13 @@ impl Orders {
         freed
     }
 
+    /// Forgets what is under way of a queue: its group was moved.
+    pub fn forget(&mut self, queue: Ordered<'_>) {
+        if let Some(queues) = self.infos.table.get_mut(&queue.key()) {
+            self.changed |= queues.remove(&queue.queue_id).is_some();
+        }
+    }
+
     /// Forgets what `gone` names, and what was not popped for long.
     pub fn clean(&mut self, now: i64, gone: impl Fn(&str, &str) -> bool) {
         self.infos.table.retain(|key, queues| {

@@ -260,7 +260,6 @@ impl Pop {
         // Messages that have their check point are given, whatever came of the next queue.
         stats::add(&counters.gets_found, 1);
         stats::add(&counters.messages_got, popped.messages.len() as u64);
-        counters.add_group(&self.want.group, popped.messages.len() as u64);
         Ok(popped)
     }
 
@@ -304,8 +303,12 @@ impl Pop {
         let queue = broker.store.queue(topic, queue_id).map_err(|e| io_refusal("opening a consume queue", &e))?;
         let lane = Lane::new(topic, &self.want.group, queue_id);
         let _turn = broker.pops.turn(&lane);
-        let mut offset = self.offset(broker, &queue);
         let ordered = Ordered { topic, group: &self.want.group, queue_id };
+        if let Some(reset) = broker.offsets.take_reset(topic, &self.want.group, queue_id) {
+            broker.pops.orders.lock().forget(ordered);
+            broker.offsets.commit(topic, &self.want.group, queue_id, reset);
+        }
+        let mut offset = self.offset(broker, &queue);
         if self.want.order && broker.pops.orders.lock().is_blocked(ordered, self.want.attempt_id.as_deref(), popped.pop_time) {
             return Ok(());
         }
@@ -337,6 +340,8 @@ impl Pop {
             } else {
                 self.note(broker, lane, offset, &offsets, result.next, popped)?;
             }
+            let bytes: usize = result.messages.iter().map(|slice| slice.bytes().len()).sum();
+            broker.stats.got(topic, &self.want.group, offsets.len() as u64, bytes as u64);
             popped.add_offsets(topic, queue_id, offset, &offsets);
             self.add_messages(broker, topic, offset, result.messages, popped);
         }

@@ -587,3 +587,28 @@ fn records_written_here_are_javas() {
     let ack: Ack<'_> = fastjson::from_slice(log[1].2.as_bytes()).unwrap();
     assert_eq!((log[1].1.as_str(), ack.offset, ack.pop_time, ack.invisible_time), ("ack", 0, 10, None));
 }
+
+#[test]
+fn a_group_that_was_moved_pops_from_there() {
+    let world = world("");
+    ["a", "b", "c"].iter().for_each(|text| drop(world.send(1, "T", "", text)));
+    let reset = |now, offset| {
+        let request =
+            ResetOffset { topic: "T", group: "g", queue_id: Some(0), offset: Some(offset), timestamp: 0, is_force: true };
+        assert_eq!(world.ask(now, &peer(8), &request, &[]).code, codes::SUCCESS);
+    };
+    assert_eq!(texts(&world.pop(10)), ["a", "b", "c"]);
+    assert_eq!(texts(&world.pop(11)), Vec::<&str>::new());
+    reset(12, 1);
+    assert_eq!(texts(&world.pop(13)), ["b", "c"]);
+    assert!(!world.broker.offsets.is_reset("T", "g", 0), "it has heard of it");
+    let in_order = |now| PopMessage { order: Some(true), ..pop(now) };
+    reset(14, 0);
+    assert_eq!(texts(&world.popped(15, &in_order(15))), ["a", "b", "c"]);
+    assert_eq!(texts(&world.popped(16, &in_order(16))), Vec::<&str>::new(), "they are under way");
+    reset(17, 2);
+    assert_eq!(texts(&world.popped(18, &in_order(18))), ["c"]);
+    let waiting = world.park(19, &PopMessage { poll_time: 10_000, ..in_order(19) }, 7);
+    reset(20, 1);
+    assert_eq!(texts(&got(&Answer::of(&waiting.pushed.take()[0]))), ["b", "c"], "at once");
+}

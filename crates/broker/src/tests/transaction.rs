@@ -463,3 +463,31 @@ fn with_sync_flush_producers_are_asked_when_the_disk_has_the_half_message() {
     world.broker.tick(30_010);
     assert_eq!(questions(&producer).len(), 1);
 }
+
+#[test]
+fn a_half_message_that_was_given_up_can_be_asked_about_again() {
+    let world = world("transactionCheckMax=1\ntransactionTimeOut=0\ntransactionCheckInterval=1000\n");
+    let producer = world.producer(1, 5);
+    let first = world.prepare(1, "", "stuck");
+    world.round(1000);
+    assert_eq!(questions(&producer).len(), 1);
+    world.round(2000);
+    let discarded = world.pull(2000, &peer(9), TRANS_CHECK_MAX_TIME_TOPIC, 0, 0).unwrap();
+    let offset = record::decode_checked(&discarded.body).unwrap().physical_offset;
+    world.round(3000);
+    assert_eq!(questions(&producer), []);
+    let id = message_id::offset_id(world.broker.store_host(), offset);
+    let resume = |msg_id| world.ask(3500, &peer(6), &ResumeCheckHalfMessage { topic: None, msg_id: Some(msg_id) }, &[]);
+    let half_id = message_id::offset_id(world.broker.store_host(), first.commit_log_offset);
+    assert_eq!([resume("x").code, resume(&half_id).code], [codes::SYSTEM_ERROR; 2]);
+    assert_eq!(resume(&id).code, 0);
+    assert!(resume(&id).remark.ends_with("was put back already"));
+    world.round(4000);
+    let asked = questions(&producer);
+    assert_eq!((asked.len(), asked[0].1.as_str()), (1, "stuck"));
+    assert_eq!(world.end(4001, asked[0].0, TRANSACTION_COMMIT), (0, String::new()));
+    assert_eq!(world.bodies(4001, "T"), ["stuck"]);
+    assert_eq!(world.end(4002, first, TRANSACTION_COMMIT).0, codes::SYSTEM_ERROR, "once is enough");
+    world.round(5000);
+    assert_eq!(questions(&producer), []);
+}
