@@ -69,7 +69,7 @@ public final class Driver {
             case "send": return send(words[1], words[2], words[3], words[4]);
             case "sendAsync": return sendAsync(words[1], words[2], words[3], Integer.parseInt(words[4]));
             case "sendOneway": return sendOneway(words[1], words[2], words[3], Integer.parseInt(words[4]));
-            case "push": return push(words[1], words[2], words[3], words[4], Integer.parseInt(words[5]));
+            case "push": return push(words[1], words[2], words[3], words[4], Integer.parseInt(words[5]), words.length > 6 ? words[6] : "CONSUME_FROM_FIRST_OFFSET");
             case "poll": return poll(words[1], Integer.parseInt(words[2]));
             case "commit": CONSUMERS.get(words[1]).consumer.getDefaultMQPushConsumerImpl().persistConsumerOffset(); return "";
             case "stopPush": return stopPush(words[1]);
@@ -147,22 +147,26 @@ public final class Driver {
     }
 
     /**
-     * A consumer that begins with the first message and hands the first `failures` back. A body of a message that comes
+     * A consumer that hands the first `failures` messages back; `where` a new group begins. A body of a message that comes
      * again is followed by @ and how often it was handed back.
      */
-    private static String push(String server, String group, String topic, String expression, int failures) throws Exception {
+    private static String push(String server, String group, String topic, String expression, int failures, String where) throws Exception {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
         consumer.subscribe(topic, expression);
-        return collect(consumer, server, group, failures);
+        return collect(consumer, server, group, failures, ConsumeFromWhere.valueOf(where));
     }
 
-    /** Starts a consumer that has its subscription. */
+    /** Starts a consumer that has its subscription, from the first message on where its group is new. */
     static String collect(DefaultMQPushConsumer consumer, String server, String group, int failures) throws Exception {
+        return collect(consumer, server, group, failures, ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+    }
+
+    private static String collect(DefaultMQPushConsumer consumer, String server, String group, int failures, ConsumeFromWhere where) throws Exception {
         final Collector collector = new Collector();
         collector.failures = failures;
         consumer.setNamesrvAddr(server);
         consumer.setInstanceName(group);
-        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.setConsumeFromWhere(where);
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             synchronized (collector) {
                 if (collector.failures > 0) {

@@ -266,5 +266,7 @@ pub fn java_mqadmin() -> Option<Client> {
     let mut command = Command::new("java");
     command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
     command.arg(format!("{}/*:{}", jars.display(), classes.display())).arg("driver.Mqadmin");
+    // Some commands leave files where they run.
+    command.current_dir(directory("mqadmin"));
     Some(Client::spawn("java-mqadmin".into(), &mut command))
 }

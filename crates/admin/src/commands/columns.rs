@@ -18,6 +18,11 @@ pub fn time_s(ms: i64, zone: &TimeZone) -> String {
     format_time(ms, zone, "%Y-%m-%d %H:%M:%S")
 }
 
+/// `20261121082116548`.
+pub fn time_digits(ms: i64, zone: &TimeZone) -> String {
+    format_time(ms, zone, "%Y%m%d%H%M%S%3f")
+}
+
 fn format_time(ms: i64, zone: &TimeZone, form: &str) -> String {
     match Timestamp::from_millisecond(ms) {
         Ok(time) => time.to_zoned(zone.clone()).strftime(form).to_string(),

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
-use protocol::bodies::MessageQueue;
+use protocol::bodies::{ConsumeResult, MessageQueue};
 use protocol::{names, properties};
 use serde::Serialize;
 
 use super::columns::{map, or_null, parse_time, time_ms};
 use super::table::{Call, Row, Target, required, required_text, settle, text, value};
 use crate::ops::message::{Draft, MAX_PULL, Message, Pull, PullStatus, QueueAt, Sent, Track};
-use crate::ops::{Error, message, namesrv, query};
+use crate::ops::{Error, consumer, message, namesrv, query};
 
 /// Where Java's mqadmin leaves the bodies of messages that are looked at.
 pub(super) const BODIES: &str = "/tmp/rocketmq/msgbodys";
@@ -26,14 +26,18 @@ pub static QUERY_MSG_BY_ID: Row = Row {
     details: "\
 The id is the offset message id (OffsetID, msgId in lists of messages), or else the unique key of a message of the last
 three days, which a send prints. Several ids are joined by commas. The body is also left in a file under
-/tmp/rocketmq/msgbodys, unless --json is given. -s true sends the message again.
+/tmp/rocketmq/msgbodys, unless --json is given. -s true sends the message again; -g and -d have one push consumer of a
+group consume it, and show what it did.
 
 Examples:
   ferrocket admin queryMsgById -t Orders -i 0A00000100002A9F0000000000000102 -f UTF-8
+  ferrocket admin queryMsgById -t Orders -i 0A00000100002A9F0000000000000102 -g billing -d 10.0.0.7@4711
   ferrocket admin queryMsgById -t Orders -i 0A00000100002A9F0000000000000102 -s true",
     options: &[
         required('t', "topic", "topic name"),
         required('i', "msgId", "Message Id"),
+        value('g', "consumerGroup", "consumer group name"),
+        value('d', "clientId", "The consumer's client id"),
         value('s', "sendMessage", "resend message"),
         value('u', "unitName", "unit name of the sending client: taken, without effect"),
         value('f', "bodyFormat", "print message body by the specified format"),
@@ -48,9 +52,14 @@ async fn query_by_id(call: Call) -> Result<(), Error> {
     let (topic, resend) = (call.required("topic")?, call.truth("sendMessage")?);
     let charset = Charset::of(&call, "bodyFormat")?;
     let cluster = call.value("cluster").filter(|name| !name.is_empty());
+    let client = call.value("consumerGroup").zip(call.value("clientId"));
     let mut failures = Vec::new();
     for id in call.required("msgId")?.split(',').map(str::trim).filter(|id| !id.is_empty()) {
         match (query::by_id(&call.access, topic, id, cluster).await, resend) {
+            (Ok(found), _) if client.is_some() => {
+                let (group, client_id) = client.unwrap_or_default();
+                failures.extend(push_to_client(&call, group, client_id, &found).await.err());
+            }
             (Ok(found), None) => show(&call, &found, charset).await?,
             (Ok(found), Some(true)) => send_again(&call, id, &found).await?,
             // As in Java: told not to send again, nothing is done.
@@ -74,16 +83,39 @@ async fn send_again(call: &Call, id: &str, found: &Message) -> Result<(), Error>
 }
 
 fn resent(id: &str, sent: &Sent) -> String {
+    format!("prepare resend msg. originalMsgId={id}{}\n", sent_text(sent))
+}
+
+/// What was sent in Java's form.
+pub(super) fn sent_text(sent: &Sent) -> String {
     let queue = MessageQueue { topic: sent.topic.clone(), broker_name: sent.broker_name.clone(), queue_id: sent.queue_id };
     format!(
-        "prepare resend msg. originalMsgId={id}SendResult [sendStatus={}, msgId={}, offsetMsgId={}, messageQueue={}, \
-         queueOffset={}, recallHandle=null]\n",
+        "SendResult [sendStatus={}, msgId={}, offsetMsgId={}, messageQueue={}, queueOffset={}, recallHandle=null]",
         sent.send_status,
         sent.msg_id,
         sent.offset_msg_id,
         queue_text(&queue),
         sent.queue_offset
     )
+}
+
+/// Has one consumer consume a message, and shows what it did.
+pub(super) async fn push_to_client(call: &Call, group: &str, client_id: &str, found: &Message) -> Result<(), Error> {
+    let info = consumer::running_info(&call.access, group, client_id, false).await?;
+    if !info.is_push() {
+        return Err(Error::Usage(format!("{client_id} is no push consumer of group {group}: no message can be pushed to it")));
+    }
+    let (address, id) = (found.store_host.to_string(), &found.offset_msg_id);
+    let result = consumer::consume_directly(&call.access, &address, group, client_id, &found.topic, id).await?;
+    if call.json() {
+        return call.print_json(&result);
+    }
+    let ConsumeResult { auto_commit, consume_result, order, remark, spent_time_mills } = result;
+    let (outcome, remark) = (or_null(consume_result.as_deref()), or_null(remark.as_deref()));
+    call.print(&format!(
+        "ConsumeMessageDirectlyResult [order={order}, autoCommit={auto_commit}, consumeResult={outcome}, remark={remark}, \
+         spentTimeMills={spent_time_mills}]\n"
+    ))
 }
 
 pub static QUERY_MSG_BY_OFFSET: Row = Row {
@@ -503,7 +535,7 @@ fn body_text(message: &Message, charset: Charset) -> String {
     }
 }
 
-fn queue_text(queue: &MessageQueue) -> String {
+pub(super) fn queue_text(queue: &MessageQueue) -> String {
     let MessageQueue { topic, broker_name, queue_id } = queue;
     format!("MessageQueue [topic={topic}, brokerName={broker_name}, queueId={queue_id}]")
 }

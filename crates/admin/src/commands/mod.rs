@@ -15,19 +15,30 @@
 //!   others have;
 //! - `queryMsgByUniqueKey` finds messages of any age, as Java's did until 5.3; 5.4.0 finds none that is older than 36
 //!   hours unless `-s` and `-e` are given;
+//! - `cloneGroupOffset` copies the offsets of the topic that is given alone; Java those of all topics of the group;
+//! - `resetOffsetByTime -b -q` also moves to offset 0, which Java passes over; `--cplus`, which crashes Java's, is not there;
+//! - `startMonitoring` prints what Java logs, begins at once, and can end (`--rounds`);
+//! - `allocateMQ` shares queues in their order, as consumers do; Java's in the order of a hash set;
 //! - an answer of `consumerConnection` and the like comes from the first broker that knows clients of the group; Java
 //!   asks one broker by chance.
 
 mod broker;
+mod clean;
 mod cluster;
 mod columns;
+mod consumer;
 mod group;
 mod message;
 mod namesrv;
+mod offset;
+mod order;
 mod query;
+mod stats;
 mod store;
 mod table;
+mod timing;
 mod topic;
+mod trace;
 mod transaction;
 
 use std::ffi::OsString;
@@ -38,12 +49,14 @@ use crate::ops::Error;
 use table::{Call, Row, double_dashes};
 
 /// In the order in which they are listed, which is Java's.
-static ROWS: [&Row; 28] = [
+static ROWS: [&Row; 46] = [
     &topic::UPDATE_TOPIC,
     &topic::DELETE_TOPIC,
     &group::UPDATE_SUB_GROUP,
+    &consumer::SET_CONSUME_MODE,
     &group::DELETE_SUB_GROUP,
     &broker::UPDATE_BROKER_CONFIG,
+    &order::UPDATE_TOPIC_PERM,
     &topic::TOPIC_ROUTE,
     &topic::TOPIC_STATUS,
     &topic::TOPIC_CLUSTER_LIST,
@@ -52,25 +65,42 @@ static ROWS: [&Row; 28] = [
     &query::QUERY_MSG_BY_KEY,
     &query::QUERY_MSG_BY_UNIQUE_KEY,
     &message::QUERY_MSG_BY_OFFSET,
+    &trace::QUERY_MSG_TRACE_BY_ID,
     &message::PRINT_MSG,
+    &timing::SEND_MSG_STATUS,
+    &stats::BROKER_CONSUME_STATS,
     &group::PRODUCER_CONNECTION,
     &group::CONSUMER_CONNECTION,
     &group::CONSUMER_PROGRESS,
+    &consumer::CONSUMER_STATUS,
+    &offset::CLONE_GROUP_OFFSET,
     &cluster::CLUSTER_LIST,
     &topic::TOPIC_LIST,
     &namesrv::UPDATE_KV_CONFIG,
     &namesrv::DELETE_KV_CONFIG,
     &namesrv::WIPE_WRITE_PERM,
     &namesrv::ADD_WRITE_PERM,
+    &offset::RESET_OFFSET_BY_TIME,
+    &offset::SKIP_ACCUMULATED_MESSAGE,
+    &order::UPDATE_ORDER_CONF,
+    &clean::CLEAN_EXPIRED_CQ,
+    &clean::DELETE_EXPIRED_COMMIT_LOG,
+    &clean::CLEAN_UNUSED_TOPIC,
+    &consumer::START_MONITORING,
+    &stats::STATS_ALL,
+    &order::ALLOCATE_MQ,
+    &timing::CHECK_MSG_SEND_RT,
     &namesrv::GET_NAMESRV_CONFIG,
     &namesrv::UPDATE_NAMESRV_CONFIG,
     &broker::GET_BROKER_CONFIG,
+    &stats::QUERY_CQ,
     &message::SEND_MESSAGE,
     &message::CONSUME_MESSAGE,
 ];
 
 /// What Java has no command for.
-static OWN_ROWS: [&Row; 3] = [&transaction::TRANSACTIONS, &transaction::END_TRANSACTION, &store::STORE_CHECK];
+static OWN_ROWS: [&Row; 4] =
+    [&order::GET_TOPIC_CONFIG, &transaction::TRANSACTIONS, &transaction::END_TRANSACTION, &store::STORE_CHECK];
 
 fn all_rows() -> impl Iterator<Item = &'static Row> {
     ROWS.into_iter().chain(OWN_ROWS)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 
-use super::message::{BODIES, Tracked, details, leave_body};
+use super::message::{BODIES, Tracked, details, leave_body, push_to_client};
 use super::table::{Call, Row, Target, flag, required, settle, value};
 use crate::ops::Error;
 use crate::ops::message::{self, Message, Track};
@@ -98,15 +98,16 @@ pub static QUERY_MSG_BY_UNIQUE_KEY: Row = Row {
     about: "Query Message by Unique key.",
     details: "\
 The unique key is the id that a send prints. Shown is the message that was stored first; with -a all, which are as many
-as it was sent again. Bodies are also left in files under /tmp/rocketmq/msgbodys, unless --json is given.
+as it was sent again. Bodies are also left in files under /tmp/rocketmq/msgbodys, unless --json is given. -g and -d have
+one push consumer of a group consume it, and show what it did.
 
 Examples:
   ferrocket admin queryMsgByUniqueKey -t Orders -i 7F0000010B5E070DEA4E8B3D2D500000
   ferrocket admin queryMsgByUniqueKey -t Orders -i 7F0000010B5E070DEA4E8B3D2D500000 -a",
     options: &[
         required('i', "msgId", "Message Id"),
-        value('g', "consumerGroup", "consumer group name: no message can be pushed to one client"),
-        value('d', "clientId", "The consumer's client id: no message can be pushed to one client"),
+        value('g', "consumerGroup", "consumer group name"),
+        value('d', "clientId", "The consumer's client id"),
         required('t', "topic", "The topic of msg"),
         flag('a', "showAll", "Print all message, the limit is 32"),
         value('c', "cluster", "Cluster name or lmq parent topic, lmq is used to find the route."),
@@ -119,10 +120,6 @@ Examples:
 };
 
 async fn query_by_unique_key(call: Call) -> Result<(), Error> {
-    if call.value("consumerGroup").is_some() && call.value("clientId").is_some() {
-        let text = "a message can't be pushed to one client of a group: leave -g and -d out to see the message";
-        return Err(Error::Usage(text.to_owned()));
-    }
     let asked = Query {
         topic: call.required("topic")?,
         key: call.required("msgId")?,
@@ -136,6 +133,11 @@ async fn query_by_unique_key(call: Call) -> Result<(), Error> {
         failures.push(no_message(&asked));
     }
     messages.sort_by_key(|message| message.store_timestamp);
+    if let Some((group, client_id)) = call.value("consumerGroup").zip(call.value("clientId"))
+        && let Some(first) = messages.first()
+    {
+        return push_to_client(&call, group, client_id, first).await;
+    }
     messages.truncate(if call.flag("showAll") { query::MAX_UNIQUE as usize } else { 1 });
     let mut tracked = Vec::new();
     for (index, message) in messages.iter().enumerate() {

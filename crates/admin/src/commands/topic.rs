@@ -82,7 +82,7 @@ async fn update_topic(call: Call) -> Result<(), Error> {
     call.print(&topic_config(&config))
 }
 
-fn topic_config(config: &TopicConfig) -> String {
+pub(super) fn topic_config(config: &TopicConfig) -> String {
     format!(
         "TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}, perm={}, topicFilterType={}, topicSysFlag={}, \
          order={}, attributes={}]\n",

@@ -3,15 +3,36 @@
 use std::collections::BTreeMap;
 
 use protocol::bodies::KvTable;
-use protocol::requests::{GetBrokerConfig, GetBrokerRuntimeInfo, UpdateBrokerConfig};
+use protocol::requests::{
+    CleanExpiredConsumeQueue, CleanUnusedTopic, DeleteExpiredCommitLog, GetBrokerConfig, GetBrokerRuntimeInfo, UpdateBrokerConfig,
+};
 
 use super::namesrv::{config_line, config_lines};
-use super::{Access, Error, TIMEOUT};
+use super::{Access, Error, STATS_TIMEOUT, TIMEOUT};
 
 /// A broker's counters and positions under Java's keys, all as text.
 pub async fn runtime_info(access: &Access, broker: &str) -> Result<BTreeMap<String, String>, Error> {
     let answer = access.pool.call(broker, &GetBrokerRuntimeInfo {}, &[], TIMEOUT).await?;
     Ok(answer.json::<KvTable>()?.table)
+}
+
+/// What a broker is to clean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleaning {
+    Queues,
+    Log,
+    Topics,
+}
+
+/// Has a broker clean up now.
+pub async fn clean(access: &Access, broker: &str, what: Cleaning) -> Result<(), Error> {
+    let pool = &access.pool;
+    let answer = match what {
+        Cleaning::Queues => pool.call(broker, &CleanExpiredConsumeQueue {}, &[], STATS_TIMEOUT).await,
+        Cleaning::Log => pool.call(broker, &DeleteExpiredCommitLog {}, &[], STATS_TIMEOUT).await,
+        Cleaning::Topics => pool.call(broker, &CleanUnusedTopic {}, &[], STATS_TIMEOUT).await,
+    };
+    Ok(drop(answer?))
 }
 
 /// A broker's configuration, sorted by key.

@@ -7,13 +7,12 @@ use protocol::bodies::{
     TopicRouteData,
 };
 use protocol::requests::{
-    DeleteSubscriptionGroup, GetConsumeStats, GetConsumerConnectionList, GetConsumerRunningInfo, GetProducerConnectionList,
-    UpdateSubscriptionGroup,
+    DeleteSubscriptionGroup, GetConsumeStats, GetConsumerConnectionList, GetProducerConnectionList, UpdateSubscriptionGroup,
 };
 use protocol::{codes, fastjson, names};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{Access, Error, STATS_TIMEOUT, TIMEOUT, any_address, namesrv, topic};
+use super::{Access, Error, STATS_TIMEOUT, TIMEOUT, any_address, consumer, namesrv, topic};
 
 /// Creates a group on a broker, or changes it.
 pub async fn update(access: &Access, broker: &str, group: &SubscriptionGroupConfig) -> Result<(), Error> {
@@ -137,25 +136,18 @@ pub async fn queue_holders(access: &Access, group: &str) -> Result<BTreeMap<Mess
         Err(Error::NotOnline { .. } | Error::NoGroup { .. }) => return Ok(BTreeMap::new()),
         answered => answered?,
     };
-    let route = group_route(access, group, None).await?;
     let mut holders = BTreeMap::new();
     for client in &connection.connection_set {
-        let request = GetConsumerRunningInfo { consumer_group: group, client_id: &client.client_id, jstack_enable: Some(false) };
-        for broker in addresses(&route) {
-            // A client that went away since, or is too old to tell, leaves its queues without a holder.
-            let Ok(answer) = access.pool.call(&broker, &request, &[], TIMEOUT).await else { continue };
-            holders.extend(answer.json::<RunningInfo>()?.mq_table.into_keys().map(|queue| (queue, client.client_id.clone())));
-            break;
-        }
+        // A client that went away since, or is too old to tell, leaves its queues without a holder.
+        let Ok(info) = consumer::running_info(access, group, &client.client_id, false).await else { continue };
+        holders.extend(info.mq_table.into_keys().map(|queue| (queue, client.client_id.clone())));
     }
     Ok(holders)
 }
 
-/// What is read of a consumer's answer about itself: the queues that it holds.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct RunningInfo {
-    mq_table: BTreeMap<MessageQueue, serde::de::IgnoredAny>,
+/// The addresses of a group's brokers.
+pub async fn brokers(access: &Access, group: &str) -> Result<Vec<String>, Error> {
+    Ok(addresses(&group_route(access, group, None).await?))
 }
 
 /// One group in the list of all groups.

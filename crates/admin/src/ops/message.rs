@@ -149,6 +149,11 @@ pub fn readable_queues(route: &TopicRouteData, topic: &str) -> Result<Vec<QueueA
     queues(route, topic, sys_flag::perm::READ, "read")
 }
 
+/// The queues of a topic that take messages, by broker and number.
+pub fn writable_queues(route: &TopicRouteData, topic: &str) -> Result<Vec<QueueAt>, Error> {
+    queues(route, topic, sys_flag::perm::WRITE, "written to")
+}
+
 fn queues(route: &TopicRouteData, topic: &str, perm: i32, wanted: &'static str) -> Result<Vec<QueueAt>, Error> {
     let mut found = Vec::new();
     for data in route.queue_datas.iter().filter(|q| q.perm & perm != 0) {
@@ -337,7 +342,7 @@ pub async fn send(access: &Access, draft: &Draft<'_>) -> Result<Sent, Error> {
         Err(unknown @ Error::NoRoute { .. }) => default_route(access, unknown).await?,
         answered => answered?,
     };
-    let mut queues = queues(&route, draft.topic, sys_flag::perm::WRITE, "written to")?;
+    let mut queues = writable_queues(&route, draft.topic)?;
     if let Some(name) = draft.broker_name {
         queues.retain(|at| at.queue.broker_name == name);
         if queues.is_empty() {
@@ -368,7 +373,8 @@ async fn default_route(access: &Access, unknown: Error) -> Result<TopicRouteData
     Ok(route)
 }
 
-async fn send_to(access: &Access, draft: &Draft<'_>, at: &QueueAt, now: i64) -> Result<Sent, Error> {
+/// Sends a message to a queue at `now` (ms).
+pub async fn send_to(access: &Access, draft: &Draft<'_>, at: &QueueAt, now: i64) -> Result<Sent, Error> {
     let mut text = String::new();
     for (name, value) in &draft.properties {
         properties::push(&mut text, name, value);

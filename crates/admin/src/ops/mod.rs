@@ -1,11 +1,15 @@
 //! Operations on name servers and brokers: each asks what it must and gives back typed data.
 
 pub mod broker;
+pub mod consumer;
 pub mod group;
 pub mod message;
 pub mod namesrv;
+pub mod offset;
 pub mod query;
+pub mod stats;
 pub mod topic;
+pub mod trace;
 pub mod transaction;
 
 use std::time::Duration;

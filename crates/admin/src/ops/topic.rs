@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::bodies::{ClusterInfo, GroupList, TopicConfig, TopicRouteData, TopicStats};
 use protocol::names;
-use protocol::requests::{CreateTopic, DeleteTopicInBroker, GetTopicStats, QueryTopicConsumeByWho};
+use protocol::requests::{CreateTopic, DeleteTopicInBroker, GetTopicConfig, GetTopicStats, QueryTopicConsumeByWho};
 
 use super::{Access, Error, TIMEOUT, any_address, namesrv};
 
@@ -24,6 +24,11 @@ pub async fn create(access: &Access, broker: &str, topic: &TopicConfig) -> Resul
     };
     access.pool.call(broker, &request, &[], TIMEOUT).await?;
     Ok(())
+}
+
+/// A topic's settings on a broker.
+pub async fn config(access: &Access, broker: &str, topic: &str) -> Result<TopicConfig, Error> {
+    Ok(access.pool.call(broker, &GetTopicConfig { topic }, &[], TIMEOUT).await?.json()?)
 }
 
 fn attribute_changes(attributes: &BTreeMap<String, String>) -> String {

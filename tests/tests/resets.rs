@@ -1,0 +1,113 @@
+//! Groups are moved while their consumers run, and go on where another group is.
+
+use std::process::Command;
+
+use tests::{Client, Server, Setup, binary, go_client, java_client, wait_for, wait_for_route};
+
+/// What `ferrocket admin` prints.
+fn admin(words: &[&str]) -> String {
+    let output = Command::new(binary()).arg("admin").args(words).output().unwrap();
+    assert!(output.status.success(), "{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn times(bodies: &[String], body: &str) -> usize {
+    bodies.iter().filter(|one| *one == body).count()
+}
+
+/// Consumers go back to the start and to the end, and a clone of the group goes on where the group is.
+fn groups_move(mut client: Client) {
+    let server = Server::start(Setup::default());
+    let address = server.name_server();
+    let n = address.as_str();
+    client.call(&["producer", n, "producers"]);
+    let bodies: Vec<String> = (0..8).map(|nth| format!("m{nth}")).collect();
+    for body in &bodies {
+        client.call(&["send", n, "Moved", "tag", body]);
+    }
+    wait_for_route(n, "Moved");
+    client.call(&["push", n, "movers", "Moved", "*", "0"]);
+    assert_eq!(client.bodies(&["poll", "movers", "8"]).len(), 8);
+    let moved = admin(&["resetOffsetByTime", "-n", n, "-g", "movers", "-t", "Moved", "-s", "0"]);
+    assert_eq!(moved.lines().filter(|line| line.starts_with("broker-a") && line.trim_end().ends_with('0')).count(), 4, "{moved}");
+    // The client waits ten seconds before it takes its queues up again.
+    wait_for("every message a second time", || {
+        let got = client.bodies(&["poll", "movers", "0"]);
+        bodies.iter().all(|body| times(&got, body) >= 2).then_some(())
+    });
+    wait_for("the group to be at the end again", || {
+        client.call(&["commit", "movers"]);
+        let progress = admin(&["consumerProgress", "-n", n, "-g", "movers", "-t", "Moved"]);
+        progress.contains("Diff Total: 0\n").then_some(())
+    });
+    client.call(&["send", n, "Moved", "tag", "after the reset"]);
+    let got = client.bodies(&["poll", "movers", "17"]);
+    assert_eq!(times(&got, "after the reset"), 1, "{got:?}");
+    wait_for("the commit", || {
+        client.call(&["commit", "movers"]);
+        admin(&["consumerProgress", "-n", n, "-g", "movers", "-t", "Moved"]).contains("Diff Total: 0\n").then_some(())
+    });
+    client.call(&["stopPush", "movers"]);
+    admin(&["cloneGroupOffset", "-n", n, "-s", "movers", "-d", "clones", "-t", "Moved"]);
+    client.call(&["send", n, "Moved", "tag", "for the clones"]);
+    client.call(&["push", n, "clones", "Moved", "*", "0"]);
+    assert_eq!(client.bodies(&["poll", "clones", "1"]), ["for the clones"]);
+    client.call(&["stopPush", "clones"]);
+    client.call(&["send", n, "Moved", "tag", "skipped"]);
+    let skipped = admin(&["skipAccumulatedMessage", "-n", n, "-g", "clones", "-t", "Moved"]);
+    assert!(skipped.contains("#offset"), "{skipped}");
+    let progress = admin(&["consumerProgress", "-n", n, "-g", "clones", "-t", "Moved"]);
+    assert!(progress.contains("Diff Total: 0\n"), "{progress}");
+}
+
+const FAST_REBALANCE: [&str; 3] = ["property", "rocketmq.client.rebalance.waitInterval", "1000"];
+
+#[test]
+fn java_4_9_4_is_moved_by_the_broker() {
+    let Some(mut client) = java_client("4.9.4") else { return };
+    client.call(&FAST_REBALANCE);
+    groups_move(client);
+}
+
+#[test]
+fn java_5_4_0_is_moved_by_the_broker() {
+    let Some(mut client) = java_client("5.4.0") else { return };
+    client.call(&FAST_REBALANCE);
+    groups_move(client);
+}
+
+#[test]
+fn java_4_9_4_is_told_to_move() {
+    let Some(mut client) = java_client("4.9.4") else { return };
+    client.call(&FAST_REBALANCE);
+    is_told(client);
+}
+
+#[test]
+fn go_2_1_2_is_moved_by_the_broker() {
+    if let Some(client) = go_client("v2.1.2") {
+        groups_move(client);
+    }
+}
+
+/// As brokers before 5.0 do it: the consumer moves, and commits.
+fn is_told(mut client: Client) {
+    let server = Server::start(Setup { broker: "useServerSideResetOffset=false\n".into() });
+    let address = server.name_server();
+    let n = address.as_str();
+    client.call(&["producer", n, "producers"]);
+    client.call(&["send", n, "Moved", "tag", "again"]);
+    wait_for_route(n, "Moved");
+    client.call(&["push", n, "movers", "Moved", "*", "0"]);
+    assert_eq!(client.bodies(&["poll", "movers", "1"]), ["again"]);
+    let reset = ["resetOffsetByTime", "-n", n, "-g", "movers", "-t", "Moved", "-s", "0"];
+    // Queues without a message have no offset before the consumer commits them.
+    wait_for("the reset", || {
+        client.call(&["commit", "movers"]);
+        Command::new(binary()).arg("admin").args(reset).output().unwrap().status.success().then_some(())
+    });
+    assert_eq!(client.bodies(&["poll", "movers", "2"]), ["again", "again"]);
+    client.call(&["stopPush", "movers"]);
+    let committed = admin(&reset);
+    assert!(committed.contains("#resetOffset"), "nobody is online any more: {committed}");
+}
