@@ -73,6 +73,7 @@ public final class Driver {
             case "poll": return poll(words[1], Integer.parseInt(words[2]));
             case "commit": CONSUMERS.get(words[1]).consumer.getDefaultMQPushConsumerImpl().persistConsumerOffset(); return "";
             case "stopPush": return stopPush(words[1]);
+            case "pullAt": return pullAt(words[1], words[2], words[3], words[4], Long.parseLong(words[5]));
             case "pullAll": return pullAll(words[1], words[2], words[3]);
             case "view": return new String(view(words[1], words[2], words[3]).getBody(), StandardCharsets.UTF_8);
             case "stop": PRODUCERS.remove(words[1]).shutdown(); return "";
@@ -231,6 +232,25 @@ public final class Driver {
                 }
             }
             return String.join(",", bodies) + "\t" + String.join(",", seen);
+        } finally {
+            consumer.shutdown();
+        }
+    }
+
+    /** Pulls once from the topic's first queue; what became of it, and where the next pull begins. */
+    private static String pullAt(String server, String group, String topic, String expression, long offset) throws Exception {
+        DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(group);
+        consumer.setNamesrvAddr(server);
+        consumer.setInstanceName(group);
+        consumer.start();
+        try {
+            for (MessageQueue queue : consumer.fetchSubscribeMessageQueues(topic)) {
+                if (queue.getQueueId() == 0) {
+                    PullResult result = consumer.pull(queue, expression, offset, 32);
+                    return result.getPullStatus() + "\t" + result.getNextBeginOffset();
+                }
+            }
+            throw new IllegalStateException("no queue 0");
         } finally {
             consumer.shutdown();
         }

@@ -71,6 +71,40 @@ const STEPS: &[Step] = &[
     ("view nothing", Broker, 33, "offset=7", ""),
     ("a number that is none", Broker, 30, "topic=Steps;queueId=three", ""),
     ("a heartbeat that is no JSON", Broker, 34, "", "{"),
+    ("a heartbeat of a producer", Broker, 34, "", "{\"clientID\":\"c\",\"producerDataSet\":[{\"groupName\":\"p\"}],\"consumerDataSet\":[]}"),
+    ("a heartbeat with a fingerprint", Broker, 34, "", "{\"clientID\":\"c\",\"producerDataSet\":[{\"groupName\":\"p\"}],\"consumerDataSet\":[],\"heartbeatFingerprint\":7}"),
+    ("reset one queue", Broker, 222, "topic=Steps;group=g;queueId=0;offset=1;timestamp=0;isForce=true", ""),
+    ("commit after the reset", Broker, 15, "consumerGroup=g;topic=Steps;queueId=0;commitOffset=2", ""),
+    ("offset after the reset", Broker, 14, "consumerGroup=g;topic=Steps;queueId=0", ""),
+    ("pull after the reset", Broker, 11, "queueOffset=2", ""),
+    ("pull again after the reset", Broker, 11, "queueOffset=1", ""),
+    ("reset one queue to a time", Broker, 222, "topic=Steps;group=g;queueId=0;timestamp=0;isForce=true", ""),
+    ("reset one queue to its end", Broker, 222, "topic=Steps;group=g;queueId=0;timestamp=-1;isForce=true", ""),
+    ("reset to an offset that is not there", Broker, 222, "topic=Steps;group=g;queueId=0;offset=99;timestamp=0;isForce=true", ""),
+    ("reset in an unknown topic", Broker, 222, "topic=Nothing;group=g;timestamp=0;isForce=true", ""),
+    ("reset an unknown group", Broker, 222, "topic=Steps;group=nobody;timestamp=0;isForce=true", ""),
+    ("clone offsets", Broker, 314, "srcGroup=g;destGroup=clone;topic=Steps;offline=true", ""),
+    ("offset of the clone", Broker, 14, "consumerGroup=clone;topic=Steps;queueId=0", ""),
+    ("correction offsets", Broker, 308, "topic=Steps;compareGroup=g", ""),
+    ("running info of nobody", Broker, 307, "consumerGroup=g;clientId=c", ""),
+    ("status of no consumers", Broker, 223, "topic=Steps;group=nobody", ""),
+    ("subscription of nobody", Broker, 345, "group=nobody;topic=Steps", ""),
+    ("queue entries", Broker, 321, "topic=Steps;queueId=0;index=1;count=2", ""),
+    ("queue entries for nobody", Broker, 321, "topic=Steps;queueId=0;index=0;count=1;consumerGroup=nobody", ""),
+    ("queue entries beyond the end", Broker, 321, "topic=Steps;queueId=0;index=99;count=2", ""),
+    ("entries of a queue that is not there", Broker, 321, "topic=Steps;queueId=77;index=0;count=2", ""),
+    ("figures of nothing", Broker, 315, "statsName=TOPIC_PUT_NUMS;statsKey=Nothing", ""),
+    ("time span in an unknown topic", Broker, 303, "topic=Nothing;group=g", ""),
+    ("may a group read", Broker, 353, "group=g;topic=Steps", ""),
+    ("forbid a group to read", Broker, 353, "group=g;topic=Steps;readable=false", ""),
+    ("let a group read again", Broker, 353, "group=g;topic=Steps;readable=true", ""),
+    ("clean queues", Broker, 306, "", ""),
+    ("clean topics", Broker, 316, "", ""),
+    ("clean the log", Broker, 329, "", ""),
+    ("resume nothing", Broker, 323, "msgId=7F00000100002A9F00000000000F0000", ""),
+    ("make two groups", Broker, 225, "", "{\"groupConfigList\":[{\"groupName\":\"one\"},{\"groupName\":\"two\"}]}"),
+    ("make a topic with others", Broker, 18, "", "{\"topicConfigList\":[{\"topicName\":\"One\",\"readQueueNums\":1,\"writeQueueNums\":1,\"perm\":6}]}"),
+    ("make a topic with a bad one", Broker, 18, "", "{\"topicConfigList\":[{\"topicName\":\"no good\",\"readQueueNums\":1,\"writeQueueNums\":1,\"perm\":6}]}"),
     ("make a topic", Broker, 17, "topic=Made;defaultTopic=TBW102;readQueueNums=4;writeQueueNums=4;perm=6;topicFilterType=SINGLE_TAG;order=false", ""),
     ("settings of a topic", Broker, 351, "topic=Made", ""),
     ("settings of an unknown topic", Broker, 351, "topic=Nothing", ""),
@@ -84,7 +118,11 @@ const STEPS: &[Step] = &[
 const VARYING: [&str; 2] = ["msgId", "transactionId"];
 
 /// Steps whose answers differ on purpose, and why.
-const MEANT: &[(&str, &str)] = &[("a field is missing", "Java looks for the topic null; here the missing field is named")];
+const MEANT: &[(&str, &str)] = &[
+    ("a field is missing", "Java looks for the topic null; here the missing field is named"),
+    ("queue entries", "Java's broker writes its cluster into each record, so that sizes differ"),
+    ("queue entries for nobody", "Java's broker writes its cluster into each record, so that sizes differ"),
+];
 
 /// Steps whose remark differs on purpose: their code is compared, and why.
 const OTHER_REMARK: &[(&str, &str)] = &[
@@ -97,6 +135,9 @@ const OTHER_REMARK: &[(&str, &str)] = &[
     ("route of an unknown topic", "Java adds a link to its questions and answers"),
     ("view nothing", "Java says the exception that its buffer threw"),
     ("make a topic", "Java says that it forgot to set a code"),
+    ("make a topic with others", "Java says that it forgot to set a code"),
+    ("status of no consumers", "Java says the exception that the missing group threw"),
+    ("resume nothing", "Java says that it threw an exception"),
 ];
 
 /// What is compared of an answer.

@@ -111,3 +111,25 @@ fn is_told(mut client: Client) {
     let committed = admin(&reset);
     assert!(committed.contains("#resetOffset"), "nobody is online any more: {committed}");
 }
+
+/// The pull consumer of old has four answers; that its group was moved it hears as an offset that is none.
+#[test]
+fn java_3_2_6_pulls_and_is_moved() {
+    let Some(mut client) = java_client("3.2.6") else { return };
+    let server = Server::start(Setup::default());
+    let address = server.name_server();
+    let n = address.as_str();
+    wait_for("the broker to be known", || admin(&["clusterList", "-n", n]).contains("broker-a").then_some(()));
+    admin(&["updateTopic", "-n", n, "-c", "DefaultCluster", "-t", "Pulled", "-r", "1", "-w", "1"]);
+    wait_for_route(n, "Pulled");
+    client.call(&["producer", n, "producers"]);
+    (0..3).for_each(|nth| drop(client.call(&["send", n, "Pulled", "tag", &format!("m{nth}")])));
+    let mut pull = |expression: &str, offset: &str| client.call(&["pullAt", n, "pullers", "Pulled", expression, offset]);
+    assert_eq!(pull("*", "0"), ["FOUND", "3"]);
+    assert_eq!(pull("other", "0"), ["NO_MATCHED_MSG", "3"]);
+    assert_eq!(pull("*", "3"), ["NO_NEW_MSG", "3"]);
+    assert_eq!(pull("*", "40"), ["OFFSET_ILLEGAL", "3"]);
+    admin(&["resetOffsetByTime", "-n", n, "-g", "pullers", "-t", "Pulled", "-s", "0"]);
+    assert_eq!(pull("*", "3"), ["OFFSET_ILLEGAL", "0"]);
+    assert_eq!(pull("*", "0"), ["FOUND", "3"]);
+}
