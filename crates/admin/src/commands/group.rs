@@ -333,6 +333,7 @@ fn consumers(connection: &ConsumerConnection) -> String {
     for Connection { client_id, client_addr, language, version } in &connection.connection_set {
         out += &row([client_id, client_addr, language, &version::name(*version)]);
     }
+    out += &twins(&connection.connection_set);
     out += &format!("\nBelow is subscription:\n{:<20} {}\n", "#Topic", "#SubExpression");
     for subscription in connection.subscription_table.values() {
         out += &format!("{:<20} {}\n", subscription.topic, subscription.sub_string);
@@ -343,6 +344,16 @@ fn consumers(connection: &ConsumerConnection) -> String {
         connection.message_model.name(),
         connection.consume_from_where.name()
     )
+}
+
+/// A line for each client id that stands for several connections, which Java shows and does not remark on.
+fn twins(connections: &[Connection]) -> String {
+    let mut ids: BTreeMap<&str, usize> = BTreeMap::new();
+    connections.iter().for_each(|one| *ids.entry(&one.client_id).or_default() += 1);
+    let line = |(id, count): (&str, usize)| {
+        format!("WARN: {count} connections call themselves {id}: each process needs an instance name of its own\n")
+    };
+    ids.into_iter().filter(|(_, count)| *count > 1).map(line).collect()
 }
 
 pub static PRODUCER_CONNECTION: Row = Row {
