@@ -157,11 +157,12 @@ fn download_jars(version: &str, jars: &Path) {
     run(&mut maven);
 }
 
-const SOURCES: [(&str, &str); 9] = [
+const SOURCES: [(&str, &str); 10] = [
     ("Driver.java", include_str!("../java/Driver.java")),
     ("Transactions.java", include_str!("../java/Transactions.java")),
     ("OldTransaction.java", include_str!("../java/OldTransaction.java")),
     ("Transaction.java", include_str!("../java/Transaction.java")),
+    ("Timer.java", include_str!("../java/Timer.java")),
     ("SendBatch.java", include_str!("../java/SendBatch.java")),
     ("LitePull.java", include_str!("../java/LitePull.java")),
     ("Orderly.java", include_str!("../java/Orderly.java")),
@@ -175,7 +176,7 @@ fn has_part(version: &str, part: &str) -> bool {
         "OldTransaction.java" => matches!(version, "3.2.6" | "4.2.0"),
         "Orderly.java" | "SendBatch.java" => version != "3.2.6",
         "Features.java" => matches!(version, "4.9.4" | "5.4.0"),
-        "Pop.java" => version.starts_with('5'),
+        "Pop.java" | "Timer.java" => version.starts_with('5'),
         "Transaction.java" | "LitePull.java" => !matches!(version, "3.2.6" | "4.2.0"),
         _ => true,
     }

@@ -7,6 +7,7 @@ mod floor;
 mod load;
 mod process;
 mod report;
+mod timer;
 
 use std::time::Duration;
 
@@ -41,6 +42,17 @@ enum Command {
     #[command(after_help = "Example:
   ferrocket bench transaction --broker 127.0.0.1:10911 --server-pid $(pgrep -x ferrocket)")]
     Transaction(Options),
+    /// Send messages that are to be delivered later, at a rate, and measure how late they come. Fails where one comes
+    /// early, twice or never.
+    #[command(after_help = "Examples, on a topic of its own:
+  ferrocket bench timer --broker 127.0.0.1:10911 --topic Timers --rate 10000
+  ferrocket bench timer --broker 127.0.0.1:10911 --topic Levels --rate 10000 --delay 5000 --level 2")]
+    Timer {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        delay: timer::Delay,
+    },
     /// Be the server that a broker can't be faster than: it reads, appends to a file, and answers. Measure it with
     /// `produce` and `latency` and `--serialization rocketmq`.
     Floor(floor::Server),
@@ -116,20 +128,32 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Consume(options) => (Options { in_flight: 1, ..options.clone() }, Work::Consume),
         Command::Latency(options) => (Options { in_flight: 1, connections: 1, ..options.clone() }, Work::Produce),
         Command::Transaction(options) => (options.clone(), Work::Transaction),
+        Command::Timer { options, delay } => {
+            pin(options)?;
+            let before = Usage::of(options.server_pid)?;
+            let answers = timer::run(options, delay)?;
+            return print(options, &answers, &before, "lateness");
+        }
         Command::Floor(options) => return floor::serve(options),
         Command::Disk(options) => return floor::measure_disk(options),
     };
-    if let Some(core) = options.pin {
-        let mut cores = rustix::thread::CpuSet::new();
-        cores.set(core);
-        rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("can't run on core {core}"))?;
-    }
+    pin(&options)?;
     let mut load = Load::open(&options, work)?;
     load.run(Duration::from_secs(options.warmup))?;
     let before = Usage::of(options.server_pid)?;
     let answers: Answers = load.run(Duration::from_secs(options.duration))?;
-    let after = Usage::of(options.server_pid)?;
-    let report = Report::of(&answers, &before, &after);
+    print(&options, &answers, &before, "request latency")
+}
+
+fn pin(options: &Options) -> Result<()> {
+    let Some(core) = options.pin else { return Ok(()) };
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("can't run on core {core}"))
+}
+
+fn print(options: &Options, answers: &Answers, before: &Usage, latency: &'static str) -> Result<()> {
+    let report = Report::of(answers, before, &Usage::of(options.server_pid)?, latency);
     if options.json {
         println!("{}", serde_json::to_string(&report)?)
     } else {

@@ -23,7 +23,7 @@ const READ_BYTES: usize = 256 * 1024;
 /// Latencies over this are shown as this, in µs.
 const MAX_LATENCY_US: u64 = 60_000_000;
 /// A server that says nothing for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the load is made of.
 #[derive(Clone, Copy, PartialEq)]
@@ -43,20 +43,84 @@ pub struct Answers {
 }
 
 impl Answers {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         Ok(Self { messages: 0, seconds: 0.0, latency: Histogram::new_with_max(MAX_LATENCY_US, 3)?, errors: BTreeMap::new() })
     }
 }
 
-struct Connection {
-    stream: TcpStream,
-    input: BytesMut,
-    output: BytesMut,
+/// One connection to the broker.
+pub struct Connection {
+    pub stream: TcpStream,
+    pub input: BytesMut,
+    pub output: BytesMut,
     /// When the requests under way were, or should have been, sent; answers come in any order, so the oldest counts.
-    under_way: VecDeque<Instant>,
+    pub under_way: VecDeque<Instant>,
     /// For a consumer: its queue and where it reads.
-    queue: i32,
-    offset: i64,
+    pub queue: i32,
+    pub offset: i64,
+}
+
+/// Connects to the broker, for reading a queue.
+pub fn connect(options: &Options, queue: i32) -> Result<Connection> {
+    let stream = TcpStream::connect(&options.broker).with_context(|| format!("can't connect to {}", options.broker))?;
+    stream.set_nodelay(true)?;
+    Ok(Connection { stream, input: BytesMut::new(), output: BytesMut::new(), under_way: VecDeque::new(), queue, offset: 0 })
+}
+
+impl Connection {
+    /// Writes what is to be written and reads what is there, without waiting.
+    pub fn transfer(&mut self) -> Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(count) => self.output.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.input.reserve(READ_BYTES);
+        let length = self.input.len();
+        self.input.resize(length + READ_BYTES, 0);
+        let read = self.stream.read(&mut self.input[length..]);
+        self.input.truncate(length + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => bail!("the broker closed the connection"),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes the topic of the load, over a connection that still blocks.
+pub fn make_topic(options: &Options, connection: &mut Connection) -> Result<()> {
+    let request = CreateTopic {
+        topic: &options.topic,
+        default_topic: "TBW102",
+        read_queue_nums: options.queues,
+        write_queue_nums: options.queues,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG",
+        topic_sys_flag: None,
+        order: false,
+        attributes: None,
+    };
+    let mut out = BytesMut::new();
+    head(options, CreateTopic::CODE, 0).write(&request, 0, &mut out);
+    let stream = &mut connection.stream;
+    stream.write_all(&out)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut input = BytesMut::new();
+    loop {
+        if let Some(frame) = frame::take(&mut input, frame::MAX_FRAME_LENGTH)? {
+            let header = Header::decode(&frame)?;
+            if header.code != codes::SUCCESS {
+                bail!("the topic can't be made: {} {}", codes::name(header.code), header.remark.unwrap_or_default());
+            }
+            return Ok(());
+        }
+        let mut chunk = [0; 4096];
+        let count = stream.read(&mut chunk).context("the broker does not answer")?;
+        input.extend_from_slice(&chunk[..count]);
+    }
 }
 
 /// All connections.
@@ -74,55 +138,14 @@ impl Load {
     pub fn open(options: &Options, work: Work) -> Result<Self> {
         let mut connections = Vec::new();
         for nth in 0..options.connections.max(1) {
-            let stream = TcpStream::connect(&options.broker).with_context(|| format!("can't connect to {}", options.broker))?;
-            stream.set_nodelay(true)?;
-            connections.push(Connection {
-                stream,
-                input: BytesMut::new(),
-                output: BytesMut::new(),
-                under_way: VecDeque::new(),
-                queue: nth as i32 % options.queues,
-                offset: 0,
-            });
+            connections.push(connect(options, nth as i32 % options.queues)?);
         }
-        let mut load = Self { options: options.clone(), work, connections, body: vec![b'x'; options.size], sent: 0, opaque: 0 };
-        load.make_topic()?;
+        make_topic(options, &mut connections[0])?;
+        let load = Self { options: options.clone(), work, connections, body: vec![b'x'; options.size], sent: 0, opaque: 0 };
         for connection in &load.connections {
             connection.stream.set_nonblocking(true)?;
         }
         Ok(load)
-    }
-
-    fn make_topic(&mut self) -> Result<()> {
-        let request = CreateTopic {
-            topic: &self.options.topic,
-            default_topic: "TBW102",
-            read_queue_nums: self.options.queues,
-            write_queue_nums: self.options.queues,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG",
-            topic_sys_flag: None,
-            order: false,
-            attributes: None,
-        };
-        let mut out = BytesMut::new();
-        head(&self.options, CreateTopic::CODE, 0).write(&request, 0, &mut out);
-        let stream = &mut self.connections[0].stream;
-        stream.write_all(&out)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut input = BytesMut::new();
-        loop {
-            if let Some(frame) = frame::take(&mut input, frame::MAX_FRAME_LENGTH)? {
-                let header = Header::decode(&frame)?;
-                if header.code != codes::SUCCESS {
-                    bail!("the topic can't be made: {} {}", codes::name(header.code), header.remark.unwrap_or_default());
-                }
-                return Ok(());
-            }
-            let mut chunk = [0; 4096];
-            let count = stream.read(&mut chunk).context("the broker does not answer")?;
-            input.extend_from_slice(&chunk[..count]);
-        }
     }
 
     /// Keeps requests under way for a time.
@@ -168,7 +191,7 @@ impl Load {
                 let connection = &mut self.connections[index];
                 let queue = (self.sent % self.options.queues as u64) as i32;
                 match self.work {
-                    Work::Consume => write_pull(&self.options, connection, self.opaque),
+                    Work::Consume => write_pull(&self.options, connection, self.opaque, 0),
                     Work::Produce => write_send(&self.options, connection, self.opaque, queue, &self.body, PLAIN),
                     Work::Transaction => write_send(&self.options, connection, self.opaque, queue, &self.body, HALF),
                 }
@@ -181,23 +204,7 @@ impl Load {
     /// Writes what is to be written and takes the answers that are there.
     fn exchange(&mut self, index: usize, answers: &mut Answers) -> Result<()> {
         let connection = &mut self.connections[index];
-        while !connection.output.is_empty() {
-            match connection.stream.write(&connection.output) {
-                Ok(count) => connection.output.advance(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        connection.input.reserve(READ_BYTES);
-        let length = connection.input.len();
-        connection.input.resize(length + READ_BYTES, 0);
-        let read = connection.stream.read(&mut connection.input[length..]);
-        connection.input.truncate(length + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(0) => bail!("the broker closed the connection"),
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
-            _ => {}
-        }
+        connection.transfer()?;
         let now = Instant::now();
         while let Some(frame) = frame::take(&mut connection.input, frame::MAX_FRAME_LENGTH)? {
             let header = Header::decode(&frame)?;
@@ -268,7 +275,8 @@ fn commit(options: &Options, connection: &mut Connection, header: &Header<'_>) -
     Ok(true)
 }
 
-fn write_send(options: &Options, connection: &mut Connection, opaque: i32, queue: i32, body: &[u8], properties: &str) {
+/// Writes a SEND.
+pub fn write_send(options: &Options, connection: &mut Connection, opaque: i32, queue: i32, body: &[u8], properties: &str) {
     let born = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
     let request = SendMessageV2 {
         producer_group: GROUP,
@@ -289,16 +297,18 @@ fn write_send(options: &Options, connection: &mut Connection, opaque: i32, queue
     connection.output.extend_from_slice(body);
 }
 
-fn write_pull(options: &Options, connection: &mut Connection, opaque: i32) {
+/// Writes a PULL, which waits for messages where `suspend_ms` is not 0.
+pub fn write_pull(options: &Options, connection: &mut Connection, opaque: i32, suspend_ms: i64) {
+    let suspend = if suspend_ms > 0 { pull_flags::SUSPEND } else { 0 };
     let request = PullMessage {
         consumer_group: "bench",
         topic: &options.topic,
         queue_id: connection.queue,
         queue_offset: connection.offset,
         max_msg_nums: options.batch,
-        sys_flag: pull_flags::SUBSCRIPTION,
+        sys_flag: pull_flags::SUBSCRIPTION | suspend,
         commit_offset: 0,
-        suspend_timeout_millis: 0,
+        suspend_timeout_millis: suspend_ms,
         subscription: Some("*"),
         sub_version: 0,
         expression_type: Some("TAG"),

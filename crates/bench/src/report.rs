@@ -24,10 +24,12 @@ pub struct Report {
     server_anonymous_mib: f64,
     /// Answers that were no success, by code.
     refused: std::collections::BTreeMap<i32, u64>,
+    /// What the times are of.
+    latency: &'static str,
 }
 
 impl Report {
-    pub fn of(answers: &Answers, before: &Usage, after: &Usage) -> Self {
+    pub fn of(answers: &Answers, before: &Usage, after: &Usage, latency: &'static str) -> Self {
         let cpu = after.cpu_seconds - before.cpu_seconds;
         let messages = answers.messages as f64;
         let at = |quantile| answers.latency.value_at_quantile(quantile);
@@ -45,6 +47,7 @@ impl Report {
             server_resident_mib: after.resident_kib as f64 / 1024.0,
             server_anonymous_mib: after.anonymous_kib as f64 / 1024.0,
             refused: answers.errors.clone(),
+            latency,
         }
     }
 }
@@ -54,8 +57,8 @@ impl fmt::Display for Report {
         writeln!(f, "messages          {} in {:.1} s: {:.0} a second", self.messages, self.seconds, self.messages_per_second)?;
         writeln!(
             f,
-            "request latency   p50 {} µs, p90 {}, p99 {}, p99.9 {}, max {}",
-            self.p50, self.p90, self.p99, self.p999, self.max
+            "{:<17} p50 {} µs, p90 {}, p99 {}, p99.9 {}, max {}",
+            self.latency, self.p50, self.p90, self.p99, self.p999, self.max
         )?;
         for (code, count) in &self.refused {
             writeln!(f, "refused           {count} requests with {code} {}", protocol::codes::name(*code))?;
