@@ -33,8 +33,10 @@ enum Command {
   ferrocket bench produce --broker 127.0.0.1:10911 --rate 20000 --duration 30 --json")]
     Produce(Options),
     /// Pull a topic's messages from the first on, again and again.
-    #[command(after_help = "Example:
-  ferrocket bench consume --broker 127.0.0.1:10911 --server-pid $(pgrep -x ferrocket)")]
+    #[command(after_help = "Examples:
+  ferrocket bench consume --broker 127.0.0.1:10911 --server-pid $(pgrep -x ferrocket)
+  ferrocket bench produce --topic Filtered --size 1024 --numbered --duration 5
+  ferrocket bench consume --topic Filtered --sql \"n < 10 AND region IN ('eu', 'us')\"")]
     Consume(Options),
     /// Send with one request in flight.
     Latency(Options),
@@ -80,6 +82,13 @@ pub(crate) struct Options {
     /// Bytes of a message's body.
     #[arg(long, default_value_t = 128)]
     pub size: usize,
+    /// Give each message the properties n, which is 0 to 99 in turn, and region=eu, for filters.
+    #[arg(long)]
+    pub numbered: bool,
+    /// Pull only what this SQL92 expression matches; what the broker looks at is counted. The broker needs
+    /// enablePropertyFilter.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub sql: Option<String>,
     /// Messages that a pull asks for.
     #[arg(long, default_value_t = 32)]
     pub batch: i32,

@@ -1,5 +1,6 @@
 //! Connections with requests under way.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::net::TcpStream;
@@ -190,10 +191,14 @@ impl Load {
                 self.opaque = self.opaque.wrapping_add(1);
                 let connection = &mut self.connections[index];
                 let queue = (self.sent % self.options.queues as u64) as i32;
+                let properties: Cow<'_, str> = match self.work {
+                    Work::Transaction => HALF.into(),
+                    _ if self.options.numbered => format!("n\u{1}{}\u{2}region\u{1}eu\u{2}{PLAIN}", self.sent % 100).into(),
+                    _ => PLAIN.into(),
+                };
                 match self.work {
                     Work::Consume => write_pull(&self.options, connection, self.opaque, 0),
-                    Work::Produce => write_send(&self.options, connection, self.opaque, queue, &self.body, PLAIN),
-                    Work::Transaction => write_send(&self.options, connection, self.opaque, queue, &self.body, HALF),
+                    _ => write_send(&self.options, connection, self.opaque, queue, &self.body, &properties),
                 }
                 connection.under_way.push_back(intended);
                 self.sent += 1;
@@ -215,8 +220,8 @@ impl Load {
             }
             let waited = now.duration_since(intended).as_micros() as u64;
             answers.latency.saturating_record(waited.max(1));
-            if self.work == Work::Consume {
-                answers.messages += take_pull(connection, self.options.queues, &header, &frame)?;
+            if self.work == Work::Consume && PULLED.contains(&header.code) {
+                answers.messages += take_pull(&self.options, connection, &header, &frame)?;
             } else if header.code == codes::SUCCESS {
                 answers.messages += 1;
             } else {
@@ -248,6 +253,8 @@ fn head(options: &Options, code: i32, opaque: i32) -> Outgoing<'static> {
     Outgoing { serialization: options.serialization.serialization(), code, opaque, flag: 0, remark: None, extra: &[] }
 }
 
+/// The codes of a pull's answers that are no refusal.
+const PULLED: [i32; 4] = [codes::SUCCESS, codes::PULL_RETRY_IMMEDIATELY, codes::PULL_NOT_FOUND, codes::PULL_OFFSET_MOVED];
 /// The producer group of the load.
 const GROUP: &str = "bench";
 const PLAIN: &str = "UNIQ_KEY\u{1}7F0000010001000000000000000000000\u{2}WAIT\u{1}true\u{2}";
@@ -309,31 +316,30 @@ pub fn write_pull(options: &Options, connection: &mut Connection, opaque: i32, s
         sys_flag: pull_flags::SUBSCRIPTION | suspend,
         commit_offset: 0,
         suspend_timeout_millis: suspend_ms,
-        subscription: Some("*"),
+        subscription: Some(options.sql.as_deref().unwrap_or("*")),
         sub_version: 0,
-        expression_type: Some("TAG"),
+        expression_type: Some(if options.sql.is_some() { "SQL92" } else { "TAG" }),
         max_msg_bytes: None,
     };
     head(options, PullMessage::CODE, opaque).write(&request, 0, &mut connection.output);
 }
 
-/// Counts a pull's messages and moves on; at a queue's end the next queue is read from its start.
-fn take_pull(connection: &mut Connection, queues: i32, header: &Header<'_>, frame: &protocol::Frame) -> Result<u64> {
-    if header.code != codes::SUCCESS {
-        connection.queue = (connection.queue + 1) % queues;
+/// Counts the messages that the broker looked at for a pull and moves on; at a queue's end the next queue is read from its
+/// start.
+fn take_pull(options: &Options, connection: &mut Connection, header: &Header<'_>, frame: &protocol::Frame) -> Result<u64> {
+    if !matches!(header.code, codes::SUCCESS | codes::PULL_RETRY_IMMEDIATELY) {
+        connection.queue = (connection.queue + 1) % options.queues;
         connection.offset = 0;
         return Ok(0);
     }
     let reply: PullMessageReply = header.read()?;
+    if header.code == codes::SUCCESS {
+        // One message of each answer is looked at as a whole; all of them would measure this tool.
+        let first = record::decode_checked(&frame.body)?.queue_offset;
+        let wanted = if options.sql.is_some() { first >= connection.offset } else { first == connection.offset };
+        anyhow::ensure!(wanted, "offset {first} where {} was asked for", connection.offset);
+    }
     let count = reply.next_begin_offset - connection.offset;
-    // One message of each answer is looked at as a whole; all of them would measure this tool.
-    let first = record::decode_checked(&frame.body)?;
-    anyhow::ensure!(
-        first.queue_offset == connection.offset,
-        "offset {} where {} was asked for",
-        first.queue_offset,
-        connection.offset
-    );
     connection.offset = reply.next_begin_offset;
     Ok(count as u64)
 }
