@@ -27,6 +27,8 @@ pub struct Server {
     pub namesrv_port: u16,
     pub broker_port: u16,
     setup: Setup,
+    /// MiB of a file system of its own that the data are on.
+    disk: Option<u32>,
     child: Option<Child>,
 }
 
@@ -47,12 +49,26 @@ impl Server {
 
     /// [`Server::start`], where `fill` puts something into the data directory first.
     pub fn start_on(setup: Setup, fill: impl FnOnce(&Path)) -> Self {
+        Self::start_with(setup, None, fill)
+    }
+
+    /// [`Server::start`] in a mount namespace, with data on a file system of so many MiB that goes with the process.
+    pub fn start_on_small_disk(setup: Setup, mib: u32) -> Self {
+        Self::start_with(setup, Some(mib), |data| fs::create_dir(data).unwrap())
+    }
+
+    fn start_with(setup: Setup, disk: Option<u32>, fill: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fill(&directory.path().join("data"));
         let (namesrv_port, broker_port) = (free_port(), free_broker_port());
-        let mut server = Self { directory, namesrv_port, broker_port, setup, child: None };
+        let mut server = Self { directory, namesrv_port, broker_port, setup, disk, child: None };
         server.launch();
         server
+    }
+
+    /// The data as the server's process sees them.
+    pub fn data_inside(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.pid(), self.data().display()))
     }
 
     /// The name server's address, for clients.
@@ -70,7 +86,16 @@ impl Server {
         let log = self.directory.path().join("log");
         let out = File::options().create(true).append(true).open(&log).unwrap();
         let before = boots(&log);
-        let child = Command::new(binary())
+        let mut command = match self.disk {
+            None => Command::new(binary()),
+            Some(mib) => {
+                let mount = format!("mount -t tmpfs -o size={mib}m tmpfs {} && exec \"$@\"", self.data().display());
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"]).arg(binary());
+                command
+            }
+        };
+        let child = command
             .args(["server", "--data"])
             .arg(self.data())
             .args(["--namesrv-port", &self.namesrv_port.to_string(), "--broker-port", &self.broker_port.to_string()])

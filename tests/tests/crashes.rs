@@ -2,54 +2,14 @@
 //! no queue has a gap. A campaign: `CRASH_ROUNDS=200 cargo test --release -p tests --test crashes`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
-use bytes::BytesMut;
-use protocol::header::Outgoing;
 use protocol::requests::{PullMessage, PullMessageReply, Request, SendMessage, SendMessageReply};
 use protocol::sys_flag::pull as flags;
 use protocol::{Frame, Header, Serialization, codes, frame, record};
-use tests::{PATIENCE, Server, Setup};
+use tests::{Link, Server, Setup};
 
 const QUEUES: i32 = 4;
 const IN_FLIGHT: i32 = 32;
-
-/// A connection that has several requests under way.
-struct Link {
-    stream: TcpStream,
-    buffer: BytesMut,
-}
-
-impl Link {
-    fn open(server: &Server) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", server.broker_port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: BytesMut::new() }
-    }
-
-    fn ask<'h, R: Request<'h>>(&mut self, request: &R, opaque: i32, body: &[u8]) -> std::io::Result<()> {
-        let mut out = BytesMut::new();
-        let head = Outgoing { serialization: Serialization::Json, code: R::CODE, opaque, flag: 0, remark: None, extra: &[] };
-        head.write(request, body.len(), &mut out);
-        out.extend_from_slice(body);
-        self.stream.write_all(&out)
-    }
-
-    /// The next answer; `None` where the server is gone.
-    fn answer(&mut self) -> Option<Frame> {
-        loop {
-            if let Some(frame) = frame::take(&mut self.buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-                return Some(frame);
-            }
-            let mut chunk = [0; 16 * 1024];
-            match self.stream.read(&mut chunk) {
-                Ok(0) | Err(_) => return None,
-                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-            }
-        }
-    }
-}
 
 fn send(link: &mut Link, number: i32) -> std::io::Result<()> {
     let properties = format!("KEYS\u{1}key-{number}\u{2}");
