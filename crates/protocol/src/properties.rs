@@ -64,9 +64,12 @@ pub fn pairs(properties: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// A property's value; of duplicates the last wins, as in Java's map.
+/// A property's value; of duplicates the last wins, as in Java's map. Filters ask for several of each message, so no
+/// more is looked at than that needs.
 pub fn get<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
-    pairs(properties).filter(|(n, _)| *n == name).last().map(|(_, v)| v)
+    let value = |pair: &'a str| pair.strip_prefix(name)?.strip_prefix(NAME_VALUE_SEPARATOR);
+    let wanted = |value: &&str| !name.is_empty() && !value.is_empty();
+    properties.rsplit(PROPERTY_SEPARATOR).find_map(|pair| value(pair).filter(wanted))
 }
 
 /// Appends a pair to a properties string, closing the pair before it where its separator is missing.
@@ -98,7 +101,8 @@ mod tests {
         let text = "TAGS\u{1}a\u{2}KEYS\u{1}k1 k2\u{2}junk\u{2}EMPTY\u{1}\u{2}TAGS\u{1}b";
         assert_eq!(pairs(text).collect::<Vec<_>>(), [("TAGS", "a"), ("KEYS", "k1 k2"), ("TAGS", "b")]);
         assert_eq!(get(text, TAGS), Some("b"));
-        assert_eq!(get(text, "EMPTY"), None);
+        assert_eq!(["EMPTY", "TAG", "KEYS\u{1}k1 k2", ""].map(|name| get(text, name)), [None; 4]);
+        assert_eq!((get("TAGS\u{1}a\u{2}TAGS\u{1}\u{2}", TAGS), get("\u{1}a", "")), (Some("a"), None));
         let mut grown = without(text, &[TAGS]);
         push(&mut grown, WAIT, "false");
         assert_eq!(grown, "KEYS\u{1}k1 k2\u{2}WAIT\u{1}false\u{2}");
