@@ -1,7 +1,14 @@
 //! POP with the unchanged Java client 5.4.0, which has the broker give it queues: acknowledged once and for all, back
 //! after a failure, back after a kill of the broker and of the time at which it is visible again.
 
-use tests::{Server, Setup, java_client, wait_for};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bytes::BytesMut;
+use protocol::header::Outgoing;
+use protocol::{Frame, Header, Serialization, frame, properties, record};
+use tests::{Exchange, PATIENCE, Server, Setup, Whose, java_client, wait_for};
 
 fn sorted(mut bodies: Vec<String>) -> Vec<String> {
     bodies.sort();
@@ -52,4 +59,122 @@ fn java_5_4_0_pops() {
     assert_eq!(client.bodies(&["Pop", "poll", "poppers", "1"]), ["m7"]);
     client.call(&["Pop", "stop", "poppers"]);
     client.call(&["stop", &address]);
+}
+
+/// A connection that writes requests as Java's client does.
+struct Peer(TcpStream);
+
+/// A popped message: body and how often it came before, queue, offset, handle.
+#[derive(Debug)]
+struct Popped {
+    text: String,
+    queue_id: i32,
+    offset: i64,
+    handle: String,
+}
+
+impl Peer {
+    fn new(address: &str) -> Self {
+        let stream = wait_for("a connection", || TcpStream::connect(address).ok());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn ask(&mut self, code: i32, fields: &str, body: &[u8]) -> Frame {
+        let extra: Vec<_> = fields.split(';').map(|pair| pair.split_once('=').unwrap()).collect();
+        let mut out = BytesMut::new();
+        let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: &extra };
+        head.write(&(), body.len(), &mut out);
+        out.extend_from_slice(body);
+        self.0.write_all(&out).unwrap();
+        let mut input = BytesMut::new();
+        loop {
+            if let Some(frame) = frame::take(&mut input, frame::MAX_FRAME_LENGTH).unwrap() {
+                return frame;
+            }
+            let mut chunk = [0; 4096];
+            let count = self.0.read(&mut chunk).unwrap();
+            assert!(count > 0, "the broker closed the connection");
+            input.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    fn send(&mut self, body: &str) {
+        let answer = self.ask(310, "a=p;b=Popped;c=TBW102;d=4;e=0;f=0;g=1;h=0", body.as_bytes());
+        assert_eq!(Header::decode(&answer).unwrap().code, 0);
+    }
+
+    /// Pops what there is, without waiting.
+    fn pop(&mut self, invisible_ms: i64) -> Vec<Popped> {
+        let fields = format!(
+            "consumerGroup=g;topic=Popped;queueId=-1;maxMsgNums=32;invisibleTime={invisible_ms};pollTime=0;bornTime=0;initMode=0"
+        );
+        let answer = self.ask(200050, &fields, &[]);
+        let header = Header::decode(&answer).unwrap();
+        let fields: BTreeMap<_, _> = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let popped = |message: record::Record<'_>| {
+            let start = fields["startOffsetInfo"].rsplit(' ').next().unwrap();
+            let own = || format!("{start} {} {invisible_ms} {} 0 broker-a", fields["popTime"], fields["reviveQid"]);
+            let handle = properties::get(message.properties, "POP_CK").map_or_else(own, str::to_owned);
+            let text = format!("{}@{}", String::from_utf8_lossy(message.body), message.reconsume_times);
+            Popped { text, queue_id: message.queue_id, offset: message.queue_offset, handle }
+        };
+        record::decode_all(&answer.body).map(|message| popped(message.unwrap())).collect()
+    }
+
+    fn ack(&mut self, message: &Popped) {
+        let topic = if message.handle.split(' ').nth(4) == Some("1") { "%RETRY%g_Popped" } else { "Popped" };
+        let Popped { queue_id, offset, handle, .. } = message;
+        let fields = format!("consumerGroup=g;topic={topic};queueId={queue_id};extraInfo={handle};offset={offset}");
+        let answer = self.ask(200051, &fields, &[]);
+        assert_eq!(Header::decode(&answer).unwrap().code, 0);
+    }
+
+    /// Pops until so many have come; they are in the order of their texts.
+    fn pop_all(&mut self, count: usize, invisible_ms: i64) -> Vec<Popped> {
+        let mut all = Vec::new();
+        wait_for("messages to come back", || {
+            all.extend(self.pop(invisible_ms));
+            (all.len() >= count).then_some(())
+        });
+        all.sort_by(|a, b| a.text.cmp(&b.text));
+        all
+    }
+}
+
+fn texts(messages: &[Popped]) -> Vec<&str> {
+    messages.iter().map(|message| message.text.as_str()).collect()
+}
+
+/// Java brings back what is visible again a few seconds later; what is invisible for a millisecond does not go through
+/// its timer.
+#[test]
+fn open_pops_are_taken_over_from_java_and_by_java() {
+    let mut store = Exchange::start("mappedFileSizeCommitLog=67108864\nbrokerIP1=127.0.0.1\n");
+    if !store.open(Whose::Java("5.4.0"), "") {
+        return;
+    }
+    let mut peer = Peer::new(&store.broker("127.0.0.1"));
+    ["m0", "m1", "m2"].iter().for_each(|body| peer.send(body));
+    let popped = peer.pop_all(3, 1);
+    assert_eq!(texts(&popped), ["m0@0", "m1@0", "m2@0"]);
+    peer.ack(&popped[0]);
+    store.kill();
+
+    store.open(Whose::Ferrocket, "");
+    let mut peer = Peer::new(&store.broker("127.0.0.1"));
+    let popped = peer.pop_all(2, 2000);
+    assert_eq!(texts(&popped), ["m1@1", "m2@1"]);
+    peer.ack(&popped[0]);
+    peer.send("m3");
+    let own = peer.pop_all(1, 60_000);
+    assert_eq!(texts(&own), ["m3@0"]);
+    peer.ack(&own[0]);
+    store.kill();
+
+    store.open(Whose::Java("5.4.0"), "");
+    let mut peer = Peer::new(&store.broker("127.0.0.1"));
+    peer.send("m4");
+    let popped = peer.pop_all(2, 60_000);
+    assert_eq!(texts(&popped), ["m2@2", "m4@0"]);
 }

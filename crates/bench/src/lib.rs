@@ -5,6 +5,7 @@
 
 mod floor;
 mod load;
+mod pop;
 mod process;
 mod report;
 mod timer;
@@ -60,6 +61,10 @@ enum Command {
     Floor(floor::Server),
     /// Append to a file and sync it, one after the other: what SYNC_FLUSH can't be faster than.
     Disk(floor::Disk),
+    /// Pop a topic's messages from the first on and acknowledge each by itself, again and again with another group.
+    #[command(after_help = "Example:
+  ferrocket bench pop --broker 127.0.0.1:10911 --connections 16 --server-pid $(pgrep -x ferrocket)")]
+    Pop(Options),
 }
 
 #[derive(clap::Args, Clone)]
@@ -89,7 +94,7 @@ pub(crate) struct Options {
     /// enablePropertyFilter.
     #[arg(long, value_name = "EXPRESSION")]
     pub sql: Option<String>,
-    /// Messages that a pull asks for.
+    /// Messages that a pull or pop asks for.
     #[arg(long, default_value_t = 32)]
     pub batch: i32,
     /// Messages a second; 0 is as fast as it goes. Latencies then count from when a message should have been sent.
@@ -145,6 +150,8 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Command::Floor(options) => return floor::serve(options),
         Command::Disk(options) => return floor::measure_disk(options),
+        // Its codes do not fit the other headers.
+        Command::Pop(options) => (Options { in_flight: 1, serialization: Headers::Json, ..options.clone() }, Work::Pop),
     };
     pin(&options)?;
     let mut load = Load::open(&options, work)?;

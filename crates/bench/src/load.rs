@@ -17,7 +17,7 @@ use protocol::sys_flag::pull as pull_flags;
 use protocol::{Header, codes, frame, message_id, record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::Options;
+use crate::{Options, pop};
 
 /// What one read takes at the most.
 const READ_BYTES: usize = 256 * 1024;
@@ -32,6 +32,7 @@ pub enum Work {
     Produce,
     Consume,
     Transaction,
+    Pop,
 }
 
 /// What a span of the load gave.
@@ -59,13 +60,17 @@ pub struct Connection {
     /// For a consumer: its queue and where it reads.
     pub queue: i32,
     pub offset: i64,
+    /// For one that pops: the acknowledgements that are not answered, and its group.
+    pub unanswered: usize,
+    pub group: u32,
 }
 
 /// Connects to the broker, for reading a queue.
 pub fn connect(options: &Options, queue: i32) -> Result<Connection> {
     let stream = TcpStream::connect(&options.broker).with_context(|| format!("can't connect to {}", options.broker))?;
     stream.set_nodelay(true)?;
-    Ok(Connection { stream, input: BytesMut::new(), output: BytesMut::new(), under_way: VecDeque::new(), queue, offset: 0 })
+    let (input, output, under_way) = (BytesMut::new(), BytesMut::new(), VecDeque::new());
+    Ok(Connection { stream, input, output, under_way, queue, offset: 0, unanswered: 0, group: 0 })
 }
 
 impl Connection {
@@ -197,6 +202,7 @@ impl Load {
                     _ => PLAIN.into(),
                 };
                 match self.work {
+                    Work::Pop => pop::write_pop(&self.options, connection, self.opaque),
                     Work::Consume => write_pull(&self.options, connection, self.opaque, 0),
                     _ => write_send(&self.options, connection, self.opaque, queue, &self.body, &properties),
                 }
@@ -218,8 +224,13 @@ impl Load {
                 connection.under_way.push_back(intended);
                 continue;
             }
+            if self.work == Work::Pop && connection.unanswered == 0 {
+                pop::write_acks(&self.options, connection, &header, intended)?;
+                continue;
+            }
             let waited = now.duration_since(intended).as_micros() as u64;
             answers.latency.saturating_record(waited.max(1));
+            connection.unanswered = connection.unanswered.saturating_sub(1);
             if self.work == Work::Consume && PULLED.contains(&header.code) {
                 answers.messages += take_pull(&self.options, connection, &header, &frame)?;
             } else if header.code == codes::SUCCESS {
@@ -249,7 +260,7 @@ fn progress(time: Duration) -> ProgressBar {
     bar.with_style(style)
 }
 
-fn head(options: &Options, code: i32, opaque: i32) -> Outgoing<'static> {
+pub fn head(options: &Options, code: i32, opaque: i32) -> Outgoing<'static> {
     Outgoing { serialization: options.serialization.serialization(), code, opaque, flag: 0, remark: None, extra: &[] }
 }
 
