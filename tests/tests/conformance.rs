@@ -24,6 +24,9 @@ type Step = (&'static str, To, i32, &'static str, &'static str);
 
 const SEND: &str = "a=p;b=Steps;c=TBW102;d=4;e=0;f=0;g=1;h=0";
 const PULL: &str = "consumerGroup=g;topic=Steps;queueId=0;maxMsgNums=32;sysFlag=4;commitOffset=0;suspendTimeoutMillis=0;subscription=*;subVersion=0";
+const POP: &str =
+    "consumerGroup=poppers;topic=Steps;queueId=0;maxMsgNums=32;invisibleTime=600000;pollTime=0;bornTime=0;initMode=0;order=false";
+const ACK: &str = "consumerGroup=poppers;topic=Steps;queueId=0;extraInfo=0 1 600000 0 0 broker-a 0 0;offset=0";
 
 #[rustfmt::skip]
 const STEPS: &[Step] = &[
@@ -77,6 +80,39 @@ const STEPS: &[Step] = &[
     ("commit an offset", Broker, 15, "consumerGroup=g;topic=Steps;queueId=0;commitOffset=2", ""),
     ("offset after the commit", Broker, 14, "consumerGroup=g;topic=Steps;queueId=0", ""),
     ("commit in an unknown topic", Broker, 15, "consumerGroup=g;topic=Nothing;queueId=0;commitOffset=2", ""),
+    ("pop", Broker, 200050, "maxMsgNums=3", ""),
+    ("pop the rest of the queue", Broker, 200050, "queueId=-1", ""),
+    ("pop an empty queue", Broker, 200050, "queueId=1", ""),
+    ("pop in order", Broker, 200050, "consumerGroup=orderly;order=true;maxMsgNums=2", ""),
+    ("pop in order while that is under way", Broker, 200050, "consumerGroup=orderly;order=true", ""),
+    ("pop an unknown topic", Broker, 200050, "topic=Nothing", ""),
+    ("pop a queue that is not there", Broker, 200050, "queueId=99", ""),
+    ("pop too many", Broker, 200050, "maxMsgNums=33", ""),
+    ("pop with a bad expression", Broker, 200050, "expType=SQL92;exp=a >", ""),
+    ("pop too late", Broker, 200050, "bornTime=1000", ""),
+    ("pop without a number", Broker, 200050, "invisibleTime=soon", ""),
+    ("acknowledge what is long over", Broker, 200051, "", ""),
+    ("acknowledge in an unknown topic", Broker, 200051, "topic=Nothing", ""),
+    ("acknowledge in a queue that is not there", Broker, 200051, "queueId=99", ""),
+    ("acknowledge beyond the end", Broker, 200051, "offset=99", ""),
+    ("acknowledge without a handle", Broker, 200051, "extraInfo=nothing", ""),
+    ("acknowledge in order what is not under way", Broker, 200051, "consumerGroup=orderly;extraInfo=0 1 600000 999 0 broker-a 0 0;offset=3", ""),
+    ("acknowledge nothing at once", Broker, 200151, "", ""),
+    ("acknowledge several that are long over", Broker, 200151, "", r#"{"acks":[{"b":"Aw==","c":"poppers","it":1,"pt":2,"q":0,"r":"0","rq":1,"so":0,"t":"Steps"}],"brokerName":"broker-a"}"#),
+    ("change the invisible time in an unknown topic", Broker, 200053, "topic=Nothing;invisibleTime=1000", ""),
+    ("change the invisible time beyond the end", Broker, 200053, "offset=99;invisibleTime=1000", ""),
+    ("who waits for messages", Broker, 200055, "consumerGroup=poppers;topic=Steps;queueId=0", ""),
+    ("who waits in an unknown topic", Broker, 200055, "consumerGroup=poppers;topic=Nothing;queueId=0", ""),
+    ("is there a message for a new group", Broker, 200054, "consumerGroup=new;topic=Steps;queueId=0;pollTime=0;bornTime=0", ""),
+    ("is there a message for who had all", Broker, 200054, "consumerGroup=poppers;topic=Steps;queueId=0;pollTime=0;bornTime=0", ""),
+    ("peek", Broker, 200052, "consumerGroup=new;topic=Steps;queueId=0;maxMsgNums=2", ""),
+    ("peek where nothing is", Broker, 200052, "consumerGroup=new;topic=Steps;queueId=1;maxMsgNums=2", ""),
+    ("all modes, while there are none", Broker, 402, "", ""),
+    ("set a group's mode", Broker, 401, "", r#"{"consumerGroup":"poppers","mode":"POP","popShareQueueNum":2,"topic":"Steps"}"#),
+    ("set the mode of an unknown topic", Broker, 401, "", r#"{"consumerGroup":"poppers","mode":"POP","popShareQueueNum":0,"topic":"Nothing"}"#),
+    ("set the mode of a retry topic", Broker, 401, "", r#"{"consumerGroup":"poppers","mode":"POP","popShareQueueNum":0,"topic":"%RETRY%poppers"}"#),
+    ("all modes", Broker, 402, "", ""),
+    ("queues of a group without members", Broker, 400, "", r#"{"clientId":"c","consumerGroup":"poppers","messageModel":"CLUSTERING","strategyName":"AVG","topic":"Steps"}"#),
     ("members of no group", Broker, 38, "consumerGroup=nobody", ""),
     ("connections of no consumers", Broker, 203, "consumerGroup=nobody", ""),
     ("connections of no producers", Broker, 204, "producerGroup=nobody", ""),
@@ -127,7 +163,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Fields whose values are never the same twice.
-const VARYING: [&str; 2] = ["msgId", "transactionId"];
+const VARYING: [&str; 4] = ["msgId", "transactionId", "popTime", "reviveQid"];
 
 /// Steps whose answers differ on purpose, and why.
 const MEANT: &[(&str, &str)] = &[
@@ -144,6 +180,18 @@ const OTHER_REMARK: &[(&str, &str)] = &[
     ("send to a queue that is not there", "Java prints its TopicConfig object"),
     ("pull a queue that is not there", "the client's port differs"),
     ("check a bad expression", "Java says its parser's exception, here the mistake and its place"),
+    ("pop an unknown topic", "Java adds a link to its questions and answers"),
+    ("pop a queue that is not there", "the client's port differs"),
+    ("pop with a bad expression", "Java does not say what is bad about it"),
+    ("pop without a number", "Java says the exception, here the field is named"),
+    ("acknowledge in an unknown topic", "Java adds a link to its questions and answers"),
+    ("acknowledge in a queue that is not there", "the client's port differs"),
+    ("acknowledge without a handle", "Java says the exception"),
+    ("acknowledge in order what is not under way", "the client's port differs"),
+    ("acknowledge nothing at once", "Java has no remark"),
+    ("change the invisible time in an unknown topic", "Java adds a link to its questions and answers"),
+    ("change the invisible time beyond the end", "Java has no remark"),
+    ("who waits in an unknown topic", "Java adds a link to its questions and answers"),
     ("pull an unknown topic", "Java adds a link to its questions and answers"),
     ("pull without a subscription", "Java adds a link to its questions and answers"),
     ("route of an unknown topic", "Java adds a link to its questions and answers"),
@@ -174,7 +222,12 @@ fn expand(text: &str) -> String {
 fn ask(stream: &mut TcpStream, step: &Step) -> Answer {
     let (_, _, code, fields, body) = *step;
     let mut pairs: BTreeMap<&str, String> = BTreeMap::new();
-    let base = if code == 11 { PULL } else { "" };
+    let base = match code {
+        11 => PULL,
+        200050 => POP,
+        200051 | 200053 => ACK,
+        _ => "",
+    };
     for pair in base.split(';').chain(fields.split(';')).filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap();
         pairs.insert(name, expand(value));
@@ -213,7 +266,7 @@ fn answer(frame: &Frame, request: i32) -> Result<Answer, FieldError> {
             "varies".clone_into(value);
         }
     }
-    let messages = request == 11 && header.code == 0;
+    let messages = matches!(request, 11 | 200050 | 200052) && header.code == 0;
     let bodies = match messages {
         true => {
             protocol::record::decode_all(&frame.body).map(|r| String::from_utf8_lossy(r.unwrap().body).into_owned()).collect()

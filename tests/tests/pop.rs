@@ -170,7 +170,8 @@ fn open_pops_are_taken_over_from_java_and_by_java() {
     let own = peer.pop_all(1, 60_000);
     assert_eq!(texts(&own), ["m3@0"]);
     peer.ack(&own[0]);
-    store.kill();
+    // Java's broker does not read groups' offsets from check points.
+    store.stop();
 
     store.open(Whose::Java("5.4.0"), "");
     let mut peer = Peer::new(&store.broker("127.0.0.1"));

@@ -540,16 +540,43 @@ impl Broker {
         }
     }
 
+    /// Requests whose answers have fields even where they are refused.
+    fn dispatch_pop(&self, call: &mut Call<'_>) -> Handled {
+        let header = call.header;
+        let read = |e: FieldError| Refusal::from(e);
+        match header.code {
+            ChangeInvisibleTime::CODE => {
+                let done = header.read().map_err(read).and_then(|r| pop::change_invisible_time(self, call, r));
+                pop::refuse(call, done, &ChangeInvisibleTimeReply { pop_time: 0, invisible_time: 0, revive_qid: 0 })
+            }
+            Notification::CODE => {
+                let done = header.read().map_err(read).and_then(|r| pop::notification(self, call, r));
+                pop::refuse(call, done, &NotificationReply { has_msg: false, polling_full: false })
+            }
+            PollingInfo::CODE => {
+                let done = header.read().map_err(read).and_then(|r| pop::polling_info(self, call, r));
+                pop::refuse(call, done, &PollingInfoReply { polling_num: 0 })
+            }
+            PeekMessage::CODE => {
+                let done = header.read().map_err(read).and_then(|r| pop::peek_message(self, call, r));
+                pop::refuse(call, done, &pop::NO_MESSAGES)
+            }
+            _ => {
+                let done = header.read().map_err(read).and_then(|r| pop::pop_message(self, call, r));
+                pop::refuse(call, done, &pop::NO_MESSAGES)
+            }
+        }
+    }
+
     fn dispatch_other(&self, call: &mut Call<'_>) -> Handled {
         match call.header.code {
             PullMessage::CODE => pull::pull_message(self, call, call.header.read()?),
-            PopMessage::CODE => pop::pop_message(self, call, call.header.read()?),
-            ChangeInvisibleTime::CODE => pop::change_invisible_time(self, call, call.header.read()?),
+            PopMessage::CODE | PeekMessage::CODE | ChangeInvisibleTime::CODE | Notification::CODE | PollingInfo::CODE => {
+                self.dispatch_pop(call)
+            }
             QueryAssignment::CODE => pop::query_assignment(self, call),
             SetMessageRequestMode::CODE => pop::set_mode(self, call),
             GetAllMessageRequestMode::CODE => pop::get_all_modes(self, call),
-            Notification::CODE => pop::notification(self, call, call.header.read()?),
-            PollingInfo::CODE => pop::polling_info(self, call, call.header.read()?),
             LitePullMessage::CODE => pull::lite_pull_message(self, call, call.header.read()?),
             SendReplyMessageV2::CODE => {
                 reply::send_reply_message(self, call, &call.header.read::<SendReplyMessageV2>()?.into());

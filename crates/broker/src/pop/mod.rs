@@ -23,8 +23,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use protocol::exchange::Refusal;
+use protocol::exchange::{Call, Refusal};
+use protocol::header::Typed;
 use protocol::pop::ORDER_QUEUE;
+use protocol::requests::PopMessageReply;
 use protocol::{codes, names};
 use store::AppendError;
 
@@ -33,10 +35,11 @@ use self::assign::{Modes, Routes};
 pub use self::assign::{get_all_modes, query_assignment, set_mode};
 use self::order::Orders;
 use self::points::{Lane, Points};
-pub use self::take::pop_message;
+pub use self::take::{peek_message, pop_message};
 use self::wait::Waits;
 pub use self::wait::{notification, polling_info, wake};
 use crate::Broker;
+use crate::handlers::Handled;
 
 /// Pops of different queues go on at the same time where these do not fall together.
 const TURNS: usize = 64;
@@ -74,6 +77,25 @@ impl Pops {
         self.turns[hasher.finish() as usize % TURNS].lock()
     }
 }
+
+/// Refuses as Java does, whose answers have their numbers in any case.
+pub fn refuse<'h>(call: &mut Call<'_>, handled: Handled, fields: &impl Typed<'h>) -> Handled {
+    if let Err(refusal) = handled {
+        call.answer(refusal.code, Some(&refusal.remark), fields, &[]);
+    }
+    Ok(())
+}
+
+/// The fields of a refused pop.
+pub const NO_MESSAGES: PopMessageReply<'static> = PopMessageReply {
+    pop_time: 0,
+    invisible_time: 0,
+    revive_qid: 0,
+    rest_num: 0,
+    start_offset_info: None,
+    msg_offset_info: None,
+    order_count_info: None,
+};
 
 /// What can't be appended is refused as a send is.
 pub fn not_appended(error: &AppendError) -> Refusal {

@@ -7,7 +7,7 @@ use protocol::bodies::{SubscriptionData, SubscriptionGroupConfig, TopicConfig};
 use protocol::exchange::{Call, Refusal};
 use protocol::pop::{self, CheckPoint, Handle, ORDER_QUEUE, Source};
 use protocol::record::{self, Record};
-use protocol::requests::{PopMessage, PopMessageReply};
+use protocol::requests::{PeekMessage, PopMessage, PopMessageReply};
 use protocol::{codes, properties};
 use store::log::Slice;
 use store::queue::Queue;
@@ -165,6 +165,35 @@ pub fn pop_message(broker: &Broker, call: &mut Call<'_>, request: PopMessage<'_>
         return wait::pop(broker, call, pop, popped, deadline);
     }
     call.answer_with(codes::SUCCESS, Some(GetStatus::Found.name()), &popped.reply(pop.invisible_time), &[], &popped.body());
+    Ok(())
+}
+
+/// PEEK_MESSAGE: what a pop would get, left where it is.
+pub fn peek_message(broker: &Broker, call: &mut Call<'_>, request: PeekMessage<'_>) -> Handled {
+    let (name, group) = (request.topic, request.consumer_group);
+    let (topic, _) = check(broker, call, (name, request.queue_id), group, "peeking message")?;
+    let retry = retry_topics(&broker.config(), name, group).into_iter().filter_map(|name| broker.topics.get(&name));
+    let all = |topic: &TopicConfig| (0..topic.read_queue_nums).map(|id| (topic.topic_name.clone(), id)).collect::<Vec<_>>();
+    let own = if request.queue_id < 0 { all(&topic) } else { vec![(name.to_owned(), request.queue_id)] };
+    let most = request.max_msg_nums.clamp(1, pop::MAX_MESSAGES) as usize;
+    let mut popped = Popped::nothing(0, 0, None);
+    for (topic, id) in own.into_iter().chain(retry.flat_map(|topic| all(&topic))) {
+        let Some(queue) = broker.store.find_queue(&topic, id) else { continue };
+        let committed = broker.offsets.committed(&topic, group, id).unwrap_or(0);
+        let offset = committed.clamp(queue.min_offset(), queue.max_offset());
+        popped.rest += queue.max_offset() - offset;
+        if let Some(left) = most.checked_sub(popped.messages.len()).filter(|left| *left > 0) {
+            let found = broker.store.get(Some(&queue), offset, &broker.limits(left as i32, None), |_| true, |_| true);
+            let found = found.map_err(|e| io_refusal("reading a consume queue", &e))?;
+            popped.messages.extend(found.messages.into_iter().map(Message::Stored));
+        }
+    }
+    let (code, status) = match popped.is_empty() {
+        true => (codes::PULL_NOT_FOUND, GetStatus::NoMessageInQueue),
+        false => (codes::SUCCESS, GetStatus::Found),
+    };
+    let reply = PopMessageReply { start_offset_info: None, msg_offset_info: None, ..popped.reply(0) };
+    call.answer_with(code, Some(status.name()), &reply, &[], &popped.body());
     Ok(())
 }
 
