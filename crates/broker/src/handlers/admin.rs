@@ -12,7 +12,7 @@ use crate::admission::REASONS;
 use crate::clients::Twins;
 use crate::handlers::Handled;
 use crate::stats::{Rate, value};
-use crate::{Broker, stats};
+use crate::{Broker, Disk, stats};
 
 /// Keys that a running broker does not let itself be told (Java: `configBlackList`).
 const BLACKLIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackList"];
@@ -83,17 +83,21 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
         put(&format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), wait.to_string());
     }
     if let Some(disk) = broker.shell.disk(broker.store.root()) {
-        let ratio = disk.used as f64 / disk.total.max(1) as f64;
-        put("commitLogDiskRatio", ratio.to_string());
-        put("consumeQueueDiskRatio", ratio.to_string());
-        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
-        put("commitLogDirCapacity", format!("Total : {}, Free : {}.", gib(disk.total), gib(disk.total - disk.used)));
+        put_disk(disk, &mut put);
     }
     for level in 1..=broker.schedule.levels() {
         let (delivered, max) = broker.schedule.progress(&broker.store, level);
         put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
     }
     table
+}
+
+fn put_disk(disk: Disk, mut put: impl FnMut(&str, String)) {
+    let ratio = disk.used as f64 / disk.total.max(1) as f64;
+    put("commitLogDiskRatio", ratio.to_string());
+    put("consumeQueueDiskRatio", ratio.to_string());
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
+    put("commitLogDirCapacity", format!("Total : {}, Free : {}.", gib(disk.total), gib(disk.total - disk.used)));
 }
 
 fn pools(config: &crate::BrokerConfig) -> [(&'static str, i64); 5] {
