@@ -294,6 +294,7 @@ impl Broker {
     }
 
     /// Appends messages that no client waits for, and wakes who waits for them.
+    /// Returns the end of the last record.
     pub(crate) fn append(&self, batch: &mut Batch, now: i64) -> Result<u64, AppendError> {
         let appended = self.store.append(batch, now)?;
         let end = appended.0;
@@ -392,8 +393,8 @@ impl Broker {
     }
 
     fn save_offsets(&self, now: i64) {
-        let pops = self.save_pops(now);
-        if let Err(error) = pops.and_then(|()| self.offsets.save(now)).and_then(|()| self.schedule.save(now)) {
+        let (pops, persisted) = (self.save_pops(now), self.store.written_and_persisted().1);
+        if let Err(error) = pops.and_then(|()| self.offsets.save(now)).and_then(|()| self.schedule.save(now, persisted)) {
             tracing::error!("offsets can't be saved and are tried again: {error}");
         }
     }
@@ -419,22 +420,26 @@ impl Broker {
                         break;
                     }
                 };
-                if let Err(error) = self.append(&mut batch, now) {
-                    tracing::error!("messages of delay level {level} can't be delivered and are tried again: {error}");
-                    break;
+                match self.append(&mut batch, now) {
+                    Ok(end) => self.schedule.delivered(level, delivered, end),
+                    Err(error) => {
+                        tracing::error!("messages of delay level {level} can't be delivered and are tried again: {error}");
+                        break;
+                    }
                 }
-                self.schedule.delivered(level, delivered);
             }
         }
     }
 
     /// Stops in good order; nothing may be handled after it.
     pub fn close(&self, now: i64) -> io::Result<()> {
+        if self.store.rebuilding().is_none() {
+            self.store.sync().map_err(io::Error::other)?;
+        }
         self.commit_revive_offsets();
         self.save_pops(now)?;
         self.offsets.save(now)?;
-        self.schedule.save(now)?;
-        self.store.sync().map_err(io::Error::other)?;
+        self.schedule.save(now, self.store.written_and_persisted().1)?;
         self.wheel.close(&self.store, &self.config(), now)?;
         self.store.close()
     }

@@ -1,7 +1,7 @@
 //! Delayed messages by level: each level is a queue of SCHEDULE_TOPIC_XXXX whose entries hold the time at which
 //! the message is due; since a level's delay is constant, they are due in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 
@@ -31,7 +31,16 @@ pub struct Schedule {
     path: PathBuf,
     /// Delays in ms; level 1 is the first.
     levels: Vec<i64>,
-    state: Mutex<(File, bool)>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Up to where each level is delivered.
+    delivered: BTreeMap<i32, i64>,
+    /// The same, as far as the disk has what was delivered: what a crash takes away is to be delivered again.
+    file: File,
+    /// What is not in `file` yet: the log's end behind what was delivered, the level, and up to where.
+    unconfirmed: VecDeque<(u64, i32, i64)>,
 }
 
 /// Where a delayed message waits.
@@ -62,7 +71,8 @@ pub fn parse_levels(text: &str) -> Result<Vec<i64>, String> {
 impl Schedule {
     pub fn open(path: PathBuf, levels: Vec<i64>) -> io::Result<Self> {
         let file: File = table::load(&path)?;
-        Ok(Self { path, levels, state: Mutex::new((file, false)) })
+        let delivered = file.offset_table.clone();
+        Ok(Self { path, levels, state: Mutex::new(State { delivered, file, unconfirmed: VecDeque::new() }) })
     }
 
     pub fn levels(&self) -> usize {
@@ -83,21 +93,25 @@ impl Schedule {
 
     /// `delayOffset.json` as it would be written now.
     pub fn file(&self) -> Vec<u8> {
-        fastjson::to_vec(&self.state.lock().0)
+        fastjson::to_vec(&self.state.lock().file)
     }
 
     /// How many messages wait in a level, and up to which offset it has been delivered.
     pub fn progress(&self, store: &Store, level: usize) -> (i64, i64) {
-        let delivered = self.state.lock().0.offset_table.get(&(level as i32)).copied().unwrap_or(0);
+        let delivered = self.delivered_to(level);
         let max = store.find_queue(names::SCHEDULE_TOPIC, level as i32 - 1).map_or(0, |q| q.max_offset());
         (delivered, max)
+    }
+
+    fn delivered_to(&self, level: usize) -> i64 {
+        self.state.lock().delivered.get(&(level as i32)).copied().unwrap_or(0)
     }
 
     /// Fills a batch with what is due in a level. Returns the offset up to which the level is delivered once the
     /// batch is appended, or `None` where nothing is due.
     pub fn due(&self, store: &Store, level: usize, now: i64, batch: &mut Batch) -> io::Result<Option<i64>> {
         let Some(queue) = store.find_queue(names::SCHEDULE_TOPIC, level as i32 - 1) else { return Ok(None) };
-        let from = self.state.lock().0.offset_table.get(&(level as i32)).copied().unwrap_or(0).max(queue.min_offset());
+        let from = self.delivered_to(level).max(queue.min_offset());
         let mut entries = [Entry::default(); BATCH];
         let count = queue.read(from, &mut entries)?;
         let delay = self.levels[level - 1];
@@ -119,24 +133,27 @@ impl Schedule {
         Ok((due > 0).then_some(from + due as i64))
     }
 
-    /// Notes that a level was delivered up to `offset`.
-    pub fn delivered(&self, level: usize, offset: i64) {
+    /// Notes that a level was delivered up to `offset`, with records that end at `end` of the log.
+    pub fn delivered(&self, level: usize, offset: i64, end: u64) {
         let mut state = self.state.lock();
-        state.0.offset_table.insert(level as i32, offset);
-        state.1 = true;
+        state.delivered.insert(level as i32, offset);
+        state.unconfirmed.push_back((end, level as i32, offset));
     }
 
-    /// Writes the file where something changed since the last time.
-    pub fn save(&self, now: i64) -> io::Result<()> {
-        let file = {
-            let mut state = self.state.lock();
-            if !std::mem::take(&mut state.1) {
-                return Ok(());
-            }
-            state.0.data_version.advance(now);
-            state.0.clone()
-        };
-        table::save(&self.path, &file).inspect_err(|_| self.state.lock().1 = true)
+    /// Writes the file where something changed since the last time and the disk has the log up to `persisted`.
+    pub fn save(&self, now: i64, persisted: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let confirmed = state.unconfirmed.iter().take_while(|(end, ..)| *end <= persisted).count();
+        if confirmed == 0 {
+            return Ok(());
+        }
+        let mut file = state.file.clone();
+        file.offset_table.extend(state.unconfirmed.iter().take(confirmed).map(|(_, level, offset)| (*level, *offset)));
+        file.data_version.advance(now);
+        table::save(&self.path, &file)?;
+        state.unconfirmed.drain(..confirmed);
+        state.file = file;
+        Ok(())
     }
 }
 

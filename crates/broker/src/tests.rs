@@ -459,6 +459,22 @@ fn delayed_messages_come_when_they_are_due_and_survive_a_kill() {
     assert_eq!(world.pull(7000, &peer(1), "T", 0, 0).unwrap().bodies(), ["later"]);
 }
 
+/// Else a power cut takes what was delivered away and leaves the note, and it is never delivered again.
+#[test]
+fn how_far_a_delay_level_is_delivered_is_noted_when_the_disk_has_it() {
+    let world = world("");
+    world.send(1000, "T", "DELAY\u{1}1\u{2}", "later");
+    world.broker.sync(1000).unwrap();
+    let noted = || std::fs::read_to_string(world.directory.path().join("store/config/delayOffset.json")).unwrap_or_default();
+    world.broker.tick(20_000);
+    world.broker.tick(40_000);
+    assert_eq!(world.pull(40_000, &peer(1), "T", 0, 0).unwrap().bodies(), ["later"]);
+    assert_eq!(noted(), "");
+    world.broker.sync(40_000).unwrap();
+    world.broker.tick(60_000);
+    assert!(noted().contains("1:1"), "{}", noted());
+}
+
 #[test]
 fn a_delayed_message_that_was_damaged_while_it_waited_never_comes() {
     let world = world("");

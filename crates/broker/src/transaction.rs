@@ -45,6 +45,8 @@ const MAX_MOVED: usize = 500_000;
 const ENTRIES: usize = 64;
 /// Stands for the offset of a half message that was put into the discard topic.
 const DISCARDED: i64 = -1;
+/// The same for one that came before the last start, and whose outcome is written down since.
+const ENDED: i64 = -2;
 
 /// Notes a half message's own topic and queue in its properties.
 pub fn prepare(topic: &str, queue_id: i32, text: &mut String) {
@@ -68,6 +70,9 @@ struct State {
     resolved: VecDeque<bool>,
     /// `start` when it was last committed.
     committed: i64,
+    /// A `start` that is committed once the disk has the log up to the offset behind it: what was resolved before it must
+    /// not be open again after a crash.
+    committing: Option<(i64, u64)>,
     /// Half messages whose outcome is on its way to the log.
     claimed: HashSet<i64>,
     /// Where half messages are that were put back, by the offset that their producer was given.
@@ -175,6 +180,7 @@ impl Transactions {
         let mut state = State {
             start,
             committed: 0,
+            committing: None,
             resolved: VecDeque::new(),
             claimed: HashSet::new(),
             moved: BTreeMap::new(),
@@ -200,7 +206,7 @@ impl Transactions {
         state.claimed.remove(&offset);
         if appended {
             state.resolve(offset);
-            state.moved.remove(&ended.first_offset);
+            state.forget(ended.first_offset);
         }
     }
 }
@@ -285,6 +291,16 @@ impl State {
             return None;
         }
         self.moved.insert(first_offset, offset)
+    }
+
+    /// A half message has its outcome. Of one that came before the last start this is noted: without a note it may have
+    /// been discarded.
+    fn forget(&mut self, first_offset: i64) {
+        if first_offset < self.moved_from && self.moved.len() < MAX_MOVED {
+            self.moved.insert(first_offset, ENDED);
+        } else {
+            self.moved.remove(&first_offset);
+        }
     }
 
     /// Reserves a half message for its outcome.
@@ -510,11 +526,18 @@ impl Broker {
 
     fn commit_transaction_offsets(&self, state: &mut State) {
         let commit = |topic, offset| self.offsets.commit(topic, names::TRANSACTION_GROUP, QUEUE, offset);
-        if state.committed != state.start {
-            state.committed = state.start;
-            commit(names::TRANS_HALF_TOPIC, state.start);
+        if state.committed == state.start && state.committing.is_none() {
+            return;
         }
-        while let Some((_, op_offset)) = state.op_marks.pop_front_if(|(half_offset, _)| *half_offset <= state.start) {
+        let (written, persisted) = self.store.written_and_persisted();
+        let (start, end) = *state.committing.get_or_insert((state.start, written));
+        if persisted < end {
+            return;
+        }
+        state.committing = None;
+        state.committed = start;
+        commit(names::TRANS_HALF_TOPIC, start);
+        while let Some((_, op_offset)) = state.op_marks.pop_front_if(|(half_offset, _)| *half_offset <= start) {
             if op_offset > 0 {
                 commit(names::TRANS_OP_HALF_TOPIC, op_offset);
             }
@@ -650,6 +673,9 @@ impl Broker {
     fn ask_producer(&self, offset: u64) {
         let Some(slice) = self.store.record(offset) else { return };
         let Some(half) = Half::read(&slice) else { return };
+        if !self.transactions.state.lock().is_open(half.record.queue_offset) {
+            return;
+        }
         let Some(producer) = self.clients.producer(half.group, |count| self.next_of(count as i32) as usize) else {
             tracing::warn!(
                 "producer group {} has nobody to ask about the half message {} for topic {}, which waits for the next round",

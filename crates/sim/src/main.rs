@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
 /// Runs the simulator. A seed that fails is printed with the line that runs it again.
 #[derive(Parser)]
-#[command(name = "sim", after_help = "Examples:\n  sim store --seeds 25000\n  sim store --seed 42 --seeds 1")]
+#[command(name = "sim", after_help = "Examples:\n  sim store --seeds 25000\n  sim broker --seed 42 --seeds 1")]
 struct Options {
     #[command(subcommand)]
     what: What,
@@ -18,24 +18,33 @@ struct Options {
 #[derive(Subcommand)]
 enum What {
     /// The store over a disk that loses and tears what was not synced; four crashes a seed.
-    Store {
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// How many seeds.
-        #[arg(long, default_value_t = 1000)]
-        seeds: u64,
-        /// Threads.
-        #[arg(long, default_value_t = 2)]
-        jobs: usize,
-        /// Print what the store logs and what the workload does: for one seed.
-        #[arg(long)]
-        log: bool,
-    },
+    Store(Campaign),
+    /// A broker with producers and consumers of several kinds over such a disk; three crashes a seed.
+    Broker(Campaign),
+}
+
+#[derive(Args)]
+struct Campaign {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Print what is logged and what the workload does: for one seed.
+    #[arg(long)]
+    log: bool,
 }
 
 fn main() -> ExitCode {
-    let What::Store { seed, seeds, jobs, log } = Options::parse().what;
+    let (name, run, campaign): (_, fn(u64) -> anyhow::Result<sim::Life>, _) = match Options::parse().what {
+        What::Store(campaign) => ("store", sim::run_store, campaign),
+        What::Broker(campaign) => ("broker", sim::run_broker, campaign),
+    };
+    let Campaign { seed, seeds, jobs, log } = campaign;
     if log {
         tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_max_level(tracing::Level::TRACE).init();
     }
@@ -51,14 +60,14 @@ fn main() -> ExitCode {
                     if one >= seed + seeds {
                         return;
                     }
-                    match sim::run_store(one) {
+                    match run(one) {
                         Ok(life) => {
                             crashes.fetch_add(life.crashes, Ordering::Relaxed);
                             messages.fetch_add(life.messages, Ordering::Relaxed);
                         }
                         Err(error) => {
                             bar.suspend(|| {
-                                eprintln!("seed {one}: {error:#}\n  again: cargo run --release -p sim -- store --seed {one} --seeds 1 --log");
+                                eprintln!("seed {one}: {error:#}\n  again: cargo run --release -p sim -- {name} --seed {one} --seeds 1 --log");
                             });
                             failed.lock().push(one);
                         }

@@ -16,6 +16,7 @@ use store::disk::Disk;
 use store::index::Shape;
 use store::{AppendError, Batch, GetLimits, GetStatus, OpenError, Options, Policy, Retention, Store};
 
+use crate::Life;
 use crate::disk::{Crash, Fault, SimDisk};
 
 const SEGMENT: u64 = 8192;
@@ -61,13 +62,6 @@ struct Oracle {
     half_deleted: Option<&'static str>,
     next: u64,
     now: i64,
-}
-
-/// What one life came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Life {
-    pub crashes: u64,
-    pub messages: u64,
 }
 
 struct World {

@@ -32,7 +32,8 @@ pub async fn clean(access: &Access, broker: &str, what: Cleaning) -> Result<(), 
         Cleaning::Log => pool.call(broker, &DeleteExpiredCommitLog {}, &[], STATS_TIMEOUT).await,
         Cleaning::Topics => pool.call(broker, &CleanUnusedTopic {}, &[], STATS_TIMEOUT).await,
     };
-    Ok(drop(answer?))
+    answer?;
+    Ok(())
 }
 
 /// A broker's configuration, sorted by key.

@@ -135,7 +135,10 @@ pub async fn reset_queue(access: &Access, group: &str, at: &QueueAt, offset: i64
     };
     match access.pool.call(&at.address, &request, &[], TIMEOUT).await {
         Err(error) if error.code() == Some(codes::CONSUMER_NOT_ONLINE) => Ok(()),
-        answered => Ok(drop(answered?)),
+        answered => {
+            answered?;
+            Ok(())
+        }
     }
 }
 
