@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use protocol::requests::{PullMessage, PullMessageReply, Request, SendMessage, SendMessageReply};
+use protocol::requests::{PullMessage, PullMessageReply, SendMessage, SendMessageReply};
 use protocol::sys_flag::pull as flags;
-use protocol::{Frame, Header, Serialization, codes, frame, record};
+use protocol::{Frame, Header, codes, record};
 use tests::{Link, Server, Setup};
 
 const QUEUES: i32 = 4;

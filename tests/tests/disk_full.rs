@@ -120,13 +120,14 @@ fn a_full_disk_refuses_sends_until_there_is_room() {
 
     // Full to the last byte, by somebody else.
     fill(&ballast, 96);
-    wait_for("a send to be refused", || match send(&mut link, stored.len() as i32) {
+    let (code, remark) = wait_for("a send to be refused", || match send(&mut link, stored.len() as i32) {
         (codes::SUCCESS, _) => {
             stored.push(stored.len() as i32);
             None
         }
-        (code, remark) => Some(assert!(code == codes::SERVICE_NOT_AVAILABLE && remark.contains("disk"), "{code} {remark}")),
+        refusal => Some(refusal),
     });
+    assert!(code == codes::SERVICE_NOT_AVAILABLE && remark.contains("disk"), "{code} {remark}");
     assert_eq!(read_all(&mut link), stored);
     fs::remove_file(&ballast).unwrap();
     let number = stored.len() as i32;

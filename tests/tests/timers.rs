@@ -183,86 +183,87 @@ fn java_5_4_0_sends_later_and_recalls() {
     client.call(&["stop", &address]);
 }
 
+/// What a broker with timers says to times and recalls.
+fn answers_with_wheel(port: u16) -> Vec<(String, Answer)> {
+    let mut peer = Peer::new(port);
+    let mut answers = Vec::new();
+    let soon = (now() + 50_000).to_string();
+    let far = (now() + 200_000).to_string();
+    for (name, value) in [
+        ("TIMER_DELAY_SEC", "50"),
+        ("TIMER_DELAY_MS", "50000"),
+        ("TIMER_DELIVER_MS", soon.as_str()),
+        ("TIMER_DELAY_SEC", "101"),
+        ("TIMER_DELAY_MS", "100001"),
+        ("TIMER_DELIVER_MS", &far),
+        ("TIMER_DELAY_SEC", "ten"),
+        ("TIMER_DELAY_MS", "1.5"),
+        ("TIMER_DELIVER_MS", "99999999999999999999"),
+        ("TIMER_DELAY_SEC", "-1"),
+        ("TIMER_DELAY_MS", "-5"),
+        ("TIMER_DELIVER_MS", "-5"),
+        ("TIMER_DELAY_SEC", "0"),
+    ] {
+        let mut answer = peer.send("KEY", &[(name, value)], "x");
+        answer.fields.remove("msgId");
+        if let Some(handle) = answer.fields.get_mut("recallHandle") {
+            // Java's says the slot, this project's the millisecond.
+            handle.truncate(16);
+        }
+        answers.push((format!("{name}={value}"), answer));
+    }
+    let both = peer.send("KEY", &[("DELAY", "1"), ("TIMER_DELAY_SEC", "ten")], "x").code;
+    answers.push(("a level, too".into(), Answer { code: both, remark: String::new(), fields: Fields::new() }));
+    let over = (now() - 10).to_string();
+    answers
+        .push(("cancel in the past".into(), peer.send("KEY", &[("TIMER_DELIVER_MS", &over), ("TIMER_DEL_UNIQKEY", "K")], "x")));
+    let handle = |text: &str| URL_SAFE.encode(text);
+    for (what, topic, handle) in [
+        ("no topic", "Nothing", handle("v1 Nothing broker-a 1 K")),
+        ("no handle", "Later", "%%%".into()),
+        ("too short", "Later", handle("v1 Later broker-a 1")),
+        ("another version", "Later", handle("v2 Later broker-a 1 K")),
+        ("another topic", "Later", handle(&format!("v1 Other broker-a {soon} K"))),
+        ("another broker", "Later", handle(&format!("v1 Later broker-b {soon} K"))),
+        ("over", "Later", handle(&format!("v1 Later broker-a {over} K"))),
+        ("too far", "Later", handle(&format!("v1 Later broker-a {far} K"))),
+        ("no time", "Later", handle("v1 Later broker-a soon K")),
+        ("good", "Later", handle(&format!("v1 Later broker-a {soon} KEY"))),
+    ] {
+        let mut answer = peer.recall(topic, &handle);
+        // Java says that it forgot to set a code.
+        if answer.code == codes::SUCCESS {
+            answer.remark.clear();
+        }
+        answers.push((format!("recall: {what}"), answer));
+    }
+    answers
+}
+
+fn answers_without_wheel(port: u16) -> [Answer; 4] {
+    let mut peer = Peer::new(port);
+    let soon = now() + 50_000;
+    peer.send("KEY", &[], "plain");
+    let timer = peer.send("KEY", &[("TIMER_DELAY_SEC", "50")], "x");
+    let recalled = peer.recall("Later", &URL_SAFE.encode(format!("v1 Later broker-a {soon} K")));
+    [timer, recalled, peer.ask(60, &[], &[]).0, peer.ask(61, &[], &[]).0]
+}
+
 /// Times that are no good, or over, and what is compared of the answers: Java's words.
 #[test]
 fn answers_are_javas() {
     let settings = "recallMessageEnable=true\ntimerMaxDelaySec=100\n";
     let off = "recallMessageEnable=true\ntimerWheelEnable=false\n";
-    let ask = |port: u16| {
-        let mut peer = Peer::new(port);
-        let mut answers = Vec::new();
-        let soon = (now() + 50_000).to_string();
-        let far = (now() + 200_000).to_string();
-        for (name, value) in [
-            ("TIMER_DELAY_SEC", "50"),
-            ("TIMER_DELAY_MS", "50000"),
-            ("TIMER_DELIVER_MS", soon.as_str()),
-            ("TIMER_DELAY_SEC", "101"),
-            ("TIMER_DELAY_MS", "100001"),
-            ("TIMER_DELIVER_MS", &far),
-            ("TIMER_DELAY_SEC", "ten"),
-            ("TIMER_DELAY_MS", "1.5"),
-            ("TIMER_DELIVER_MS", "99999999999999999999"),
-            ("TIMER_DELAY_SEC", "-1"),
-            ("TIMER_DELAY_MS", "-5"),
-            ("TIMER_DELIVER_MS", "-5"),
-            ("TIMER_DELAY_SEC", "0"),
-        ] {
-            let mut answer = peer.send("KEY", &[(name, value)], "x");
-            answer.fields.remove("msgId");
-            if let Some(handle) = answer.fields.get_mut("recallHandle") {
-                // Java's says the slot, this project's the millisecond.
-                handle.truncate(16);
-            }
-            answers.push((format!("{name}={value}"), answer));
-        }
-        let both = peer.send("KEY", &[("DELAY", "1"), ("TIMER_DELAY_SEC", "ten")], "x").code;
-        answers.push(("a level, too".into(), Answer { code: both, remark: String::new(), fields: Fields::new() }));
-        let over = (now() - 10).to_string();
-        answers.push((
-            "cancel in the past".into(),
-            peer.send("KEY", &[("TIMER_DELIVER_MS", &over), ("TIMER_DEL_UNIQKEY", "K")], "x"),
-        ));
-        let handle = |text: &str| URL_SAFE.encode(text);
-        for (what, topic, handle) in [
-            ("no topic", "Nothing", handle("v1 Nothing broker-a 1 K")),
-            ("no handle", "Later", "%%%".into()),
-            ("too short", "Later", handle("v1 Later broker-a 1")),
-            ("another version", "Later", handle("v2 Later broker-a 1 K")),
-            ("another topic", "Later", handle(&format!("v1 Other broker-a {soon} K"))),
-            ("another broker", "Later", handle(&format!("v1 Later broker-b {soon} K"))),
-            ("over", "Later", handle(&format!("v1 Later broker-a {over} K"))),
-            ("too far", "Later", handle(&format!("v1 Later broker-a {far} K"))),
-            ("no time", "Later", handle("v1 Later broker-a soon K")),
-            ("good", "Later", handle(&format!("v1 Later broker-a {soon} KEY"))),
-        ] {
-            let mut answer = peer.recall(topic, &handle);
-            // Java says that it forgot to set a code.
-            if answer.code == codes::SUCCESS {
-                answer.remark.clear();
-            }
-            answers.push((format!("recall: {what}"), answer));
-        }
-        answers
-    };
-    let ask_without_wheel = |port: u16| {
-        let mut peer = Peer::new(port);
-        let soon = now() + 50_000;
-        peer.send("KEY", &[], "plain");
-        let timer = peer.send("KEY", &[("TIMER_DELAY_SEC", "50")], "x");
-        let recalled = peer.recall("Later", &URL_SAFE.encode(format!("v1 Later broker-a {soon} K")));
-        [timer, recalled, peer.ask(60, &[], &[]).0, peer.ask(61, &[], &[]).0]
-    };
     let Some(java) = JavaServer::start(settings) else { return };
-    let theirs = ask(java.broker_port);
+    let theirs = answers_with_wheel(java.broker_port);
     drop(java);
     let ours = Server::start(Setup { broker: format!("brokerName=broker-a\n{settings}") });
-    for ((_, theirs), (name, ours)) in theirs.into_iter().zip(ask(ours.broker_port)) {
+    for ((_, theirs), (name, ours)) in theirs.into_iter().zip(answers_with_wheel(ours.broker_port)) {
         assert_eq!(ours, theirs, "{name}");
     }
     let Some(java) = JavaServer::start(off) else { return };
     let ours = Server::start(Setup { broker: format!("brokerName=broker-a\n{off}") });
-    assert_eq!(ask_without_wheel(ours.broker_port), ask_without_wheel(java.broker_port));
+    assert_eq!(answers_without_wheel(ours.broker_port), answers_without_wheel(java.broker_port));
 }
 
 /// Leaves one message that was delivered, some that wait, and one that was recalled. Gives when the last is due.

@@ -53,6 +53,7 @@ struct SimShell;
 impl Shell for SimShell {
     fn sync_wanted(&self) {}
     fn register_wanted(&self) {}
+    fn route_wanted(&self, _: &str) {}
     fn disk(&self, _: &Path) -> Option<Disk> {
         None
     }
@@ -515,6 +516,7 @@ impl World {
             delay_level: 0,
             origin_msg_id: None,
             origin_topic: Some(TOPIC),
+            unit_mode: None,
             max_reconsume_times: Some(MOST_RETRIES),
         };
         let answer = self.call(broker, &request, &[])?;
