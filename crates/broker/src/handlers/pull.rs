@@ -103,7 +103,7 @@ pub fn lite_pull_message(broker: &Broker, call: &mut Call<'_>, request: LitePull
 
 pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'_>) -> Handled {
     let pull = check(broker, call, &request)?;
-    if let Some(reply) = reset(broker, &pull) {
+    if let Some(reply) = reset(broker, &pull, false) {
         call.answer(codes::PULL_OFFSET_MOVED, Some(OFFSET_RESET), &reply, &[]);
         return Ok(());
     }
@@ -127,10 +127,15 @@ pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'
     Ok(())
 }
 
-/// Where the pull's group was moved to since its last pull.
-fn reset(broker: &Broker, pull: &Pull) -> Option<PullMessageReply> {
-    let offset = broker.offsets.take_reset(&pull.topic, &pull.group, pull.queue.id)?;
-    broker.config().use_server_side_reset_offset.then(|| PullMessageReply {
+/// Where the pull's group was moved to, if it is to hear of it: not where it is there. One that `waited` may be a pull
+/// that its client has forgotten, so the next one hears of it, too.
+fn reset(broker: &Broker, pull: &Pull, waited: bool) -> Option<PullMessageReply> {
+    let offset = broker.offsets.reset_of(&pull.topic, &pull.group, pull.queue.id)?;
+    let told = broker.config().use_server_side_reset_offset && offset != pull.offset;
+    if !(told && waited) {
+        broker.offsets.take_reset(&pull.topic, &pull.group, pull.queue.id);
+    }
+    told.then(|| PullMessageReply {
         suggest_which_broker_id: pull.suggest_broker,
         next_begin_offset: offset,
         min_offset: pull.queue.min_offset(),
@@ -142,7 +147,7 @@ fn reset(broker: &Broker, pull: &Pull) -> Option<PullMessageReply> {
 
 /// Tries a pull that waited once more. Without a message it waits on until its deadline.
 pub fn retry(broker: &Broker, mut held: Held, now: i64) {
-    if let Some(reply) = reset(broker, &held.pull) {
+    if let Some(reply) = reset(broker, &held.pull, true) {
         return held.responder.answer(codes::PULL_OFFSET_MOVED, Some(OFFSET_RESET), &reply, &[], &[]);
     }
     let result = match read(broker, &held.pull) {

@@ -75,10 +75,16 @@ impl Offsets {
         self.resets.store(true, Ordering::Release);
     }
 
-    /// Whether a group was moved and has not pulled since.
+    /// Where a group was moved to and has not pulled from since.
+    pub fn reset_of(&self, topic: &str, group: &str, queue: i32) -> Option<i64> {
+        if !self.resets.load(Ordering::Acquire) {
+            return None;
+        }
+        self.state.lock().reset.get(&key(topic, group))?.get(&queue).copied()
+    }
+
     pub fn is_reset(&self, topic: &str, group: &str, queue: i32) -> bool {
-        let reset = |state: &State| state.reset.get(&key(topic, group)).is_some_and(|queues| queues.contains_key(&queue));
-        self.resets.load(Ordering::Acquire) && reset(&self.state.lock())
+        self.reset_of(topic, group, queue).is_some()
     }
 
     /// Where a group was moved to since its last pull; told once.

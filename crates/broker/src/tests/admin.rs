@@ -187,8 +187,14 @@ fn the_broker_moves_a_group_and_its_next_pull_hears_of_it() {
     let told = Answer::of(&waiting.pushed.take()[0]);
     assert_eq!((told.code, told.remark.as_str(), told.field("nextBeginOffset")), (codes::PULL_OFFSET_MOVED, "OFFSET_RESET", "2"));
     assert_eq!(world.pull(701, &waiting, "T", 2, 0).unwrap().bodies().len(), 3);
+    assert!(!world.broker.offsets.is_reset("T", "g", 0), "it is there");
     let to_the_end = world.ask(800, &peer(6), &reset(-1, None), &[]);
     assert_eq!(table(&to_the_end.body)[0], (0, 5));
+    let (forgotten, live) = (peer(7), peer(8));
+    assert!(world.pull(790, &forgotten, "T", 5, 15_000).is_none() && world.pull(790, &live, "T", 5, 15_000).is_none());
+    world.ask(795, &peer(6), &reset(-1, Some((0, 4))), &[]);
+    assert_eq!([&forgotten, &live].map(|peer| peer.pushed.take().len()), [1, 1], "who waits twice hears of it twice");
+    world.ask(800, &peer(6), &reset(-1, None), &[]);
     let early = world.commit("g", 0, 3);
     assert_eq!((early.code, early.remark.as_str()), (0, "Offset has been previously reset"));
     assert_eq!(world.committed("g")[0], 5);
