@@ -157,7 +157,7 @@ fn download_jars(version: &str, jars: &Path) {
     run(&mut maven);
 }
 
-const SOURCES: [(&str, &str); 10] = [
+const SOURCES: [(&str, &str); 12] = [
     ("Driver.java", include_str!("../java/Driver.java")),
     ("Transactions.java", include_str!("../java/Transactions.java")),
     ("OldTransaction.java", include_str!("../java/OldTransaction.java")),
@@ -168,12 +168,15 @@ const SOURCES: [(&str, &str); 10] = [
     ("Orderly.java", include_str!("../java/Orderly.java")),
     ("Features.java", include_str!("../java/Features.java")),
     ("Pop.java", include_str!("../java/Pop.java")),
+    ("Groups.java", include_str!("../java/Groups.java")),
+    ("PullStatuses.java", include_str!("../java/PullStatuses.java")),
 ];
 
 /// Which parts of the driver a version has the classes for.
 fn has_part(version: &str, part: &str) -> bool {
     match part {
         "OldTransaction.java" => matches!(version, "3.2.6" | "4.2.0"),
+        "Groups.java" => matches!(version, "4.9.4" | "5.4.0"),
         "Orderly.java" | "SendBatch.java" => version != "3.2.6",
         "Features.java" => matches!(version, "4.9.4" | "5.4.0"),
         "Pop.java" | "Timer.java" => version.starts_with('5'),

@@ -28,6 +28,9 @@ const POP: &str =
     "consumerGroup=poppers;topic=Steps;queueId=0;maxMsgNums=32;invisibleTime=600000;pollTime=0;bornTime=0;initMode=0;order=false";
 const ACK: &str = "consumerGroup=poppers;topic=Steps;queueId=0;extraInfo=0 1 600000 0 0 broker-a 0 0;offset=0";
 
+const LOCK_A: &str = r#"{"consumerGroup":"g","clientId":"a","mqSet":[{"brokerName":"broker-a","queueId":0,"topic":"Steps"}]}"#;
+const LOCK_B: &str = r#"{"consumerGroup":"g","clientId":"b","mqSet":[{"brokerName":"broker-a","queueId":0,"topic":"Steps"}]}"#;
+
 #[rustfmt::skip]
 const STEPS: &[Step] = &[
     ("route of an unknown topic", NameServer, 105, "topic=Nothing", ""),
@@ -77,6 +80,22 @@ const STEPS: &[Step] = &[
     ("settings of a topic in unit mode", Broker, 351, "topic=Units", ""),
     ("offset of a new group", Broker, 14, "consumerGroup=new;topic=Steps;queueId=0", ""),
     ("offset of a new group, strictly", Broker, 14, "consumerGroup=new;topic=Steps;queueId=0;setZeroIfNotFound=false", ""),
+    ("offset of a new group, with zero asked for", Broker, 14, "consumerGroup=new;topic=Steps;queueId=0;setZeroIfNotFound=true", ""),
+    ("offset of a new group in an empty queue", Broker, 14, "consumerGroup=new;topic=Steps;queueId=1", ""),
+    ("offset of a new group in a queue that is not there", Broker, 14, "consumerGroup=new;topic=Steps;queueId=99", ""),
+    ("offset of a new group in an unknown topic", Broker, 14, "consumerGroup=new;topic=Nothing;queueId=0", ""),
+    ("send back nothing", Broker, 36, "offset=99999999;group=g;delayLevel=0", ""),
+    ("send back for later", Broker, 36, "offset=0;group=g;delayLevel=0;originTopic=Steps", ""),
+    ("send back for good", Broker, 36, "offset=0;group=g;delayLevel=-1;originTopic=Steps", ""),
+    ("pull the dead letter", Broker, 11, "topic=%DLQ%g;queueOffset=0", ""),
+    ("settings of the retry topic", Broker, 351, "topic=%RETRY%g", ""),
+    ("settings of the dead letters' topic", Broker, 351, "topic=%DLQ%g", ""),
+    ("lock queues", Broker, 41, "", LOCK_A),
+    ("lock them for another client", Broker, 41, "", LOCK_B),
+    ("unlock them for another client", Broker, 42, "", LOCK_B),
+    ("lock them again", Broker, 41, "", LOCK_A),
+    ("unlock queues", Broker, 42, "", LOCK_A),
+    ("lock what is free again", Broker, 41, "", LOCK_B),
     ("commit an offset", Broker, 15, "consumerGroup=g;topic=Steps;queueId=0;commitOffset=2", ""),
     ("offset after the commit", Broker, 14, "consumerGroup=g;topic=Steps;queueId=0", ""),
     ("commit in an unknown topic", Broker, 15, "consumerGroup=g;topic=Nothing;queueId=0;commitOffset=2", ""),

@@ -204,10 +204,19 @@ impl Broker {
             rotation: AtomicU32::new(0),
         };
         broker.create_system_topics(now)?;
+        broker.limit_offsets();
         if broker.store.rebuilding().is_none() {
             broker.read_pops(now);
         }
         Ok(broker)
+    }
+
+    /// What a crash took of a queue comes again as other messages, which groups that had consumed the old ones must not pass
+    /// over.
+    pub(crate) fn limit_offsets(&self) {
+        if self.store.recovered().unclean && self.store.rebuilding().is_none() {
+            self.offsets.limit(|topic, queue| self.store.find_queue(topic, queue).map_or(0, |queue| queue.max_offset()));
+        }
     }
 
     /// The configuration in force.

@@ -89,6 +89,7 @@ impl Broker {
             return match self.store.rebuild(READ_BYTES) {
                 Ok(done) => {
                     if done {
+                        self.limit_offsets();
                         tracing::info!("the consume queues are whole again; messages are taken");
                     }
                     true

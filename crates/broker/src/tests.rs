@@ -563,6 +563,31 @@ fn offsets_are_kept_and_new_groups_begin_where_java_has_them_begin() {
     assert_eq!(world.ask(1, &peer(1), &unknown, &[]).code, codes::TOPIC_NOT_EXIST);
 }
 
+/// A power cut takes messages that the disk did not have, and not the offsets of those who had consumed them.
+#[test]
+fn offsets_of_messages_that_a_crash_took_are_brought_back() {
+    let world = world("");
+    world.send(1, "T", "", "x");
+    for (topic, queue_id) in [("T", 0), ("T", 1)] {
+        let update = UpdateConsumerOffset { consumer_group: "g", topic, queue_id, commit_offset: 7 };
+        assert_eq!(world.ask(1, &peer(1), &update, &[]).code, codes::SUCCESS);
+    }
+    world.broker.tick(6000);
+    let world = world.kill_and_open();
+    assert_eq!([0, 1].map(|queue| world.broker.offsets.committed("T", "g", queue)), [Some(1), Some(0)]);
+    world.broker.close(7000).unwrap();
+    let update = UpdateConsumerOffset { consumer_group: "g", topic: "T", queue_id: 0, commit_offset: 7 };
+    let World { broker, directory, settings } = world;
+    drop(broker);
+    // After a clean stop every offset is what its group wanted.
+    let world = World { broker: open(directory.path(), &settings), directory, settings };
+    assert_eq!(world.ask(8000, &peer(1), &update, &[]).code, codes::SUCCESS);
+    world.broker.close(9000).unwrap();
+    let World { broker, directory, settings } = world;
+    drop(broker);
+    assert_eq!(open(directory.path(), &settings).offsets.committed("T", "g", 0), Some(7));
+}
+
 #[test]
 fn deleted_topics_are_gone_and_begin_anew() {
     let world = world("");

@@ -33,5 +33,5 @@ fn what_was_acknowledged_outlives_crashes() {
 
 #[test]
 fn what_was_promised_is_delivered_in_time_in_order_and_as_often_as_it_may_be() {
-    live("broker", 25, sim::run_broker);
+    live("broker", 15, sim::run_broker);
 }

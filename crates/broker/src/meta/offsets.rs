@@ -55,6 +55,25 @@ impl Offsets {
         self.state.lock().committed.get(&key(topic, group))?.get(&queue).copied()
     }
 
+    /// Brings offsets back that lie behind the end of their queue.
+    pub fn limit(&self, end: impl Fn(&str, i32) -> i64) {
+        let mut state = self.state.lock();
+        let State { committed, changed, .. } = &mut *state;
+        for (key, queues) in committed.iter_mut() {
+            let Some((topic, group)) = key.split_once(SEPARATOR) else { continue };
+            for (queue, offset) in queues.iter_mut() {
+                let end = end(topic, *queue);
+                if *offset > end {
+                    tracing::warn!(
+                        "group {group} had consumed {topic}/{queue} up to {offset}; the queue ends at {end}, where it goes on"
+                    );
+                    *offset = end;
+                    *changed = true;
+                }
+            }
+        }
+    }
+
     /// Notes how far a member has read.
     pub fn pulled(&self, topic: &str, group: &str, queue: i32, offset: i64) {
         self.state.lock().pulled.entry(key(topic, group)).or_default().insert(queue, offset);
