@@ -92,7 +92,6 @@ pub trait Shell: Send + Sync {
 struct Timers {
     sample: AtomicI64,
     housekeeping: AtomicI64,
-    offsets: AtomicI64,
 }
 
 /// Whether a timer is due; its next time is then `period` ms from `now`.
@@ -172,12 +171,8 @@ impl Broker {
         let transactions = Transactions::open(&store, &offsets, now, interval)?;
         let timer = |after: i64| AtomicI64::new(now + after);
         let broker = Self {
-            timers: Timers {
-                sample: timer(0),
-                housekeeping: timer(HOUSEKEEPING_MS),
-                offsets: timer(i64::from(config.flush_consumer_offset_interval)),
-            },
-            storage: storage::Timers::new(now),
+            timers: Timers { sample: timer(0), housekeeping: timer(HOUSEKEEPING_MS) },
+            storage: storage::Timers::new(now, i64::from(config.flush_consumer_offset_interval)),
             announcing: announce::Announcing::default(),
             config: RwLock::new(Arc::new(config)),
             store,
@@ -374,8 +369,8 @@ impl Broker {
         pop::wake(self, &queue.topic, queue.id, now);
     }
 
-    /// Does what is due at `now`: waiting pulls and sends whose time is over, delayed and timer messages, silent clients,
-    /// saving. Call it every 100 ms or sooner.
+    /// Does what is due at `now`: waiting pulls and sends whose time is over, delayed and timer messages, silent clients.
+    /// Call it every 100 ms or sooner; it waits for no disk.
     pub fn tick(&self, now: i64) {
         for held in self.holds.take_expired(now) {
             pull::retry(self, held, now);
@@ -395,16 +390,6 @@ impl Broker {
             client_handlers::expire(self, now);
             self.locks.expire(now, self.config().rebalance_lock_max_live_time);
             self.look_for_old_timers(now);
-        }
-        if due(&self.timers.offsets, now, i64::from(self.config().flush_consumer_offset_interval)) {
-            self.save_offsets(now);
-        }
-    }
-
-    fn save_offsets(&self, now: i64) {
-        let (pops, persisted) = (self.save_pops(now), self.store.written_and_persisted().1);
-        if let Err(error) = pops.and_then(|()| self.offsets.save(now)).and_then(|()| self.schedule.save(now, persisted)) {
-            tracing::error!("offsets can't be saved and are tried again: {error}");
         }
     }
 
@@ -446,9 +431,7 @@ impl Broker {
             self.store.sync().map_err(io::Error::other)?;
         }
         self.commit_revive_offsets();
-        self.save_pops(now)?;
-        self.offsets.save(now)?;
-        self.schedule.save(now, self.store.written_and_persisted().1)?;
+        self.save_tables(now)?;
         self.wheel.close(&self.store, &self.config(), now)?;
         self.store.close()
     }

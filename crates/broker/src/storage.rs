@@ -1,6 +1,7 @@
 //! Looking after the store: what the shell's storage thread calls every 100 ms. Nothing here stands in the way of a
 //! send.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use store::Retention;
@@ -25,6 +26,7 @@ pub struct Timers {
     checkpoint: AtomicI64,
     checkpointed: AtomicU64,
     disk: AtomicI64,
+    offsets: AtomicI64,
     timers: AtomicI64,
     clean: AtomicI64,
     /// Files were removed, and the queues not yet cut.
@@ -36,11 +38,13 @@ pub struct Timers {
 }
 
 impl Timers {
-    pub fn new(now: i64) -> Self {
+    /// Offsets are first saved `offsets` ms from `now`.
+    pub fn new(now: i64, offsets: i64) -> Self {
         Self {
             checkpoint: AtomicI64::new(now + CHECKPOINT_MS),
             checkpointed: AtomicU64::new(0),
             disk: AtomicI64::new(now),
+            offsets: AtomicI64::new(now + offsets),
             timers: AtomicI64::new(now),
             clean: AtomicI64::new(now + FIRST_CLEANING_MS),
             cleaned: AtomicBool::new(false),
@@ -85,6 +89,8 @@ impl Broker {
     /// Does what the store is due at `now`. Reads and writes much and may block: it is for a thread of its own.
     /// Returns whether there is more to do at once.
     pub fn tend_store(&self, now: i64) -> bool {
+        let config = self.config();
+        self.save_offsets(&config, now);
         if self.store.rebuilding().is_some() {
             return match self.store.rebuild(READ_BYTES) {
                 Ok(done) => {
@@ -104,14 +110,8 @@ impl Broker {
             tracing::error!("{error}");
         }
         let more = self.index_keys();
-        let config = self.config();
         if due(&self.storage.disk, now, DISK_MS) {
             self.watch_disk(&config);
-        }
-        if due(&self.storage.timers, now, i64::from(config.timer_flush_interval_ms))
-            && let Err(error) = self.wheel.save()
-        {
-            tracing::error!("how far timer messages are delivered can't be saved, which is tried again: {error}");
         }
         if due(&self.storage.clean, now, i64::from(config.clean_resource_interval)) {
             self.clean(&config, now);
@@ -123,6 +123,26 @@ impl Broker {
             self.checkpoint();
         }
         more
+    }
+
+    /// Saves how far consumers, delay levels and timers are, where it is time.
+    fn save_offsets(&self, config: &BrokerConfig, now: i64) {
+        if due(&self.storage.offsets, now, i64::from(config.flush_consumer_offset_interval))
+            && let Err(error) = self.save_tables(now)
+        {
+            tracing::error!("offsets can't be saved, which is tried again: {error}");
+        }
+        if due(&self.storage.timers, now, i64::from(config.timer_flush_interval_ms))
+            && let Err(error) = self.wheel.save()
+        {
+            tracing::error!("how far timer messages are delivered can't be saved, which is tried again: {error}");
+        }
+    }
+
+    pub(crate) fn save_tables(&self, now: i64) -> io::Result<()> {
+        self.save_pops(now)?;
+        self.offsets.save(now)?;
+        self.schedule.save(now, self.store.written_and_persisted().1)
     }
 
     /// Has the key index follow. `true` where it has log to read.

@@ -556,7 +556,7 @@ fn offsets_are_kept_and_new_groups_begin_where_java_has_them_begin() {
     assert_eq!(world.ask(1, &peer(1), &strict, &[]).code, codes::QUERY_NOT_FOUND);
     let update = UpdateConsumerOffset { consumer_group: "g", topic: "T", queue_id: 0, commit_offset: 1 };
     assert_eq!(world.ask(1, &peer(1), &update, &[]).code, codes::SUCCESS);
-    world.broker.tick(6000);
+    world.broker.tend_store(6000);
     let world = world.kill_and_open();
     assert_eq!(world.ask(1, &peer(1), &strict, &[]).field("offset"), "1");
     let unknown = UpdateConsumerOffset { topic: "nothing", ..update };

@@ -94,14 +94,22 @@ pub fn place(
     queue_id: i32,
     text: &mut String,
 ) -> Result<Option<i64>, Refusal> {
-    let property = |name| properties::get(text, name);
-    let asked = [(properties::TIMER_DELAY_SEC, 1000), (properties::TIMER_DELAY_MS, 1), (properties::TIMER_DELIVER_MS, 0)];
-    let Some((value, unit)) = asked.into_iter().find_map(|(name, unit)| property(name).map(|value| (value, unit))) else {
-        return Ok(None);
-    };
-    if topic == names::WHEEL_TIMER_TOPIC || property(properties::TIMER_OUT_MS).is_some() {
-        return Ok(None);
+    // The value that counts, by its rank among the ways to ask.
+    let mut asked: Option<(usize, &str)> = None;
+    let mut cancels = false;
+    for (name, value) in properties::pairs(text) {
+        match name {
+            properties::TIMER_OUT_MS => return Ok(None),
+            properties::TIMER_DEL_UNIQKEY => cancels = true,
+            _ => {
+                let rank = properties::TIMES.iter().position(|time| *time == name);
+                if let Some(rank) = rank.filter(|rank| asked.is_none_or(|(other, _)| *rank <= other)) {
+                    asked = Some((rank, value));
+                }
+            }
+        }
     }
+    let Some((rank, value)) = asked.filter(|_| topic != names::WHEEL_TIMER_TOPIC) else { return Ok(None) };
     if !config.timer_wheel_enable {
         return Err(Refusal::new(codes::SYSTEM_ERROR, "accurate timer message is not enabled, timerWheelEnable is false"));
     }
@@ -113,9 +121,13 @@ pub fn place(
         Refusal::new(codes::MESSAGE_ILLEGAL, remark)
     };
     let value: i64 = value.parse().map_err(|_| illegal())?;
-    let deliver_at = if unit == 0 { value } else { now.saturating_add(value.saturating_mul(unit)) };
+    let deliver_at = match properties::TIMES[rank] {
+        properties::TIMER_DELAY_SEC => now.saturating_add(value.saturating_mul(1000)),
+        properties::TIMER_DELAY_MS => now.saturating_add(value),
+        _ => value,
+    };
     if deliver_at <= now {
-        return if property(properties::TIMER_DEL_UNIQKEY).is_some() { Err(illegal()) } else { Ok(None) };
+        return if cancels { Err(illegal()) } else { Ok(None) };
     }
     if deliver_at - now > longest {
         return Err(illegal());
@@ -124,7 +136,7 @@ pub fn place(
         let remark = format!("timer message is under flow control: {MAX_PENDING} messages wait for their time already");
         return Err(Refusal::new(codes::SYSTEM_ERROR, remark));
     }
-    let (out, due) = timer::out(deliver_at, unit == 0);
+    let (out, due) = timer::out(deliver_at, properties::TIMES[rank] == properties::TIMER_DELIVER_MS);
     properties::push(text, properties::TIMER_OUT_MS, &out.to_string());
     properties::push(text, properties::REAL_TOPIC, topic);
     properties::push(text, properties::REAL_QUEUE_ID, &queue_id.to_string());
@@ -500,12 +512,12 @@ impl Broker {
     fn deliver_batch(&self, state: &mut State, queue: &Queue, now: i64) -> io::Result<bool> {
         let due: Vec<_> = state.pending.range(..=(now, i64::MAX)).map(|(key, _)| *key).take(BATCH).collect();
         let mut batch = Batch::default();
-        let mut topics = Vec::new();
+        let mut topics = BTreeMap::new();
         let mut done = 0;
         for (_, offset) in &due {
             let slice = slice(&self.store, queue, *offset)?;
             if let Some(record) = decode(slice.as_ref(), *offset) {
-                topics.extend(push_due(&self.store, &record, &mut batch, now)?);
+                push_due(&self.store, &record, &mut batch, &mut topics, now)?;
             }
             done += 1;
             if batch.bytes() >= BATCH_BYTES {
@@ -516,8 +528,8 @@ impl Broker {
             self.append(&mut batch, now).map_err(io::Error::other)?;
         }
         due[..done].iter().for_each(|key| state.remove(*key));
-        topics.iter().for_each(|topic| self.wheel.count(topic, -1, now));
-        stats::add(&self.stats.counters.timers_out, topics.len() as u64);
+        topics.iter().for_each(|(topic, count)| self.wheel.count(topic, -count, now));
+        stats::add(&self.stats.counters.timers_out, batch.len() as u64);
         state.changed |= done > 0;
         Ok(done > 0)
     }
@@ -635,30 +647,39 @@ impl Broker {
     }
 }
 
-/// Puts a message that waited on its own topic, which is given.
-fn push_due(store: &Store, waiting: &Record<'_>, batch: &mut Batch, now: i64) -> io::Result<Option<String>> {
-    let property = |name| properties::get(waiting.properties, name);
-    let (Some(topic), Some(queue_id)) =
-        (property(properties::REAL_TOPIC), property(properties::REAL_QUEUE_ID).and_then(|id| id.parse().ok()))
-    else {
+/// Puts a message that waited on its own topic, and counts it there.
+fn push_due(
+    store: &Store,
+    waiting: &Record<'_>,
+    batch: &mut Batch,
+    topics: &mut BTreeMap<String, i64>,
+    now: i64,
+) -> io::Result<()> {
+    let (mut topic, mut queue_id) = (None, None);
+    let mut text = String::with_capacity(waiting.properties.len() + RESERVE);
+    for (name, value) in properties::pairs(waiting.properties) {
+        match name {
+            properties::REAL_TOPIC => topic = Some(value),
+            properties::REAL_QUEUE_ID => queue_id = value.parse().ok(),
+            properties::TIMER_ENQUEUE_MS | properties::TIMER_DEQUEUE_MS | properties::TIMER_ROLLED_FROM => {}
+            _ => properties::push(&mut text, name, value),
+        }
+    }
+    let Some((topic, queue_id)) = topic.zip(queue_id) else {
         tracing::error!("the timer message {} names no topic and is passed over", waiting.queue_offset);
-        return Ok(None);
+        return Ok(());
     };
-    let own = [
-        properties::REAL_TOPIC,
-        properties::REAL_QUEUE_ID,
-        properties::TIMER_ENQUEUE_MS,
-        properties::TIMER_DEQUEUE_MS,
-        properties::TIMER_ROLLED_FROM,
-    ];
-    let mut text = properties::without(waiting.properties, &own);
     if text.len() + RESERVE <= properties::MAX_LENGTH {
         properties::push(&mut text, properties::TIMER_ENQUEUE_MS, &waiting.store_timestamp.to_string());
         properties::push(&mut text, properties::TIMER_DEQUEUE_MS, &now.to_string());
     }
     let record = Record { topic, queue_id, properties: &text, ..waiting.clone() };
     batch.push(store.queue(topic, queue_id)?, &record, store::tags_code(&text), 1);
-    Ok(Some(topic.to_owned()))
+    match topics.get_mut(topic) {
+        Some(count) => *count += 1,
+        None => drop(topics.insert(topic.to_owned(), 1)),
+    }
+    Ok(())
 }
 
 /// Puts a waiting message at the end of the timer's queue; `false` where it can't be.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use broker::config::{BrokerRole, FlushDiskType};
@@ -220,8 +220,11 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread
 
 fn tick_loop(broker: Arc<Broker>, stop: Arc<AtomicBool>) -> impl FnOnce() {
     move || {
+        let mut next = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(TICK);
+            // What a tick takes is not waited for once more.
+            next = (next + TICK).max(Instant::now());
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
             broker.tick(now_ms());
         }
     }

@@ -47,22 +47,26 @@ pub fn out(deliver_at: i64, in_message: bool) -> (i64, i64) {
 impl Timer {
     /// What the properties of a record say; `None` where it says no time.
     pub fn read(text: &str) -> Option<Self> {
-        let number = |name| properties::get(text, name).and_then(|n| n.parse::<i64>().ok());
-        let out = number(TIMER_OUT_MS).filter(|out| (0..i64::MAX >> LOW_BITS).contains(out))?;
-        let delayed = [TIMER_DELAY_SEC, TIMER_DELAY_MS].iter().any(|name| properties::get(text, name).is_some());
-        let exact = number(TIMER_DELIVER_MS).filter(|at| !delayed && *at > out && *at <= out + SLOT_MS);
-        let due = match exact {
+        let (mut out, mut deliver, mut delayed, mut hash) = (None, None, false, 0);
+        let (mut cancels, mut rolled) = (false, false);
+        for (name, value) in properties::pairs(text) {
+            match name {
+                TIMER_OUT_MS => out = value.parse::<i64>().ok(),
+                TIMER_DELIVER_MS => deliver = value.parse::<i64>().ok(),
+                TIMER_DELAY_SEC | TIMER_DELAY_MS => delayed = true,
+                properties::TIMER_DEL_UNIQKEY => cancels = true,
+                properties::TIMER_ROLL_TIMES => rolled = true,
+                properties::UNIQUE_KEY => hash = self::hash(value),
+                _ => {}
+            }
+        }
+        let out = out.filter(|out| (0..i64::MAX >> LOW_BITS).contains(out))?;
+        let due = match deliver.filter(|at| !delayed && *at > out && *at <= out + SLOT_MS) {
             Some(at) => at,
             None if out % JAVA_ROUNDS_TO == 0 => out + SLOT_MS,
             None => out + 1,
         };
-        Some(Timer {
-            due,
-            out,
-            cancels: properties::get(text, properties::TIMER_DEL_UNIQKEY).is_some(),
-            rolled: properties::get(text, properties::TIMER_ROLL_TIMES).is_some(),
-            hash: properties::get(text, properties::UNIQUE_KEY).map_or(0, hash),
-        })
+        Some(Timer { due, out, cancels, rolled, hash })
     }
 
     /// The number for a queue entry: above every tags code, which has 32 bits, from two seconds after 1970 on.
