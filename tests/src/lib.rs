@@ -2,11 +2,13 @@
 
 mod clients;
 mod exchange;
+mod group;
 mod link;
 mod server;
 
 pub use clients::{Client, go_client, java_client, java_exchange_client, java_filter, java_mqadmin};
 pub use exchange::{Exchange, Whose};
+pub use group::Group;
 pub use link::Link;
 pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
 

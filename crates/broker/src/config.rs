@@ -8,6 +8,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use protocol::pop::RequestMode;
+use replication::ha::{Pace, Timing};
+use replication::replicas::Demand;
 use stdx::config::{Source, Table, Value};
 use store::index::Shape;
 use store::{Options, Policy};
@@ -125,6 +127,28 @@ stdx::config! {
     Restart rocketmq_home: String = "rocketmqHome", String::new();
     /// Whether this broker is copied, waits for its copies, or is one.
     Restart broker_role: BrokerRole = "brokerRole", BrokerRole::AsyncMaster;
+    /// Address of the master's HA port as `host:port`; the name servers' word where it is not set.
+    Live ha_master_address: String = "haMasterAddress", String::new();
+    /// ms after which an end of an HA connection that has nothing to send sends a sign of life.
+    Live ha_send_heartbeat_interval: i32 = "haSendHeartbeatInterval", 5000, in 1..;
+    /// ms after which a silent HA connection is closed.
+    Live ha_housekeeping_interval: i32 = "haHousekeepingInterval", 20_000, in 1..;
+    /// Bytes of commit log that a slave is sent in one frame; Java's slaves take up to 4194292.
+    Live ha_transfer_batch_size: i32 = "haTransferBatchSize", 32 * 1024, in 1..=4_194_292;
+    /// Whether slaves are sent no more than `maxHaTransferByteInSecond`.
+    Live ha_flow_control_enable: bool = "haFlowControlEnable", false;
+    /// Bytes that each slave is sent in a second with `haFlowControlEnable`.
+    Live max_ha_transfer_byte_in_second: i64 = "maxHaTransferByteInSecond", 100 * 1024 * 1024, in 1..;
+    /// Bytes that a slave may be behind for a SYNC_MASTER to wait for it; else sends are answered SLAVE_NOT_AVAILABLE.
+    Live ha_max_gap_not_in_sync: i32 = "haMaxGapNotInSync", 256 * 1024 * 1024, in 1..;
+    /// ms that a send waits for a slave with SYNC_MASTER before it is answered FLUSH_SLAVE_TIMEOUT.
+    Live slave_timeout: i32 = "slaveTimeout", 3000, in 1..;
+    /// Copies that a send waits for with SYNC_MASTER, the master's own counted; one slave's where it is not set, as in 4.x.
+    Restart in_sync_replicas: i32 = "inSyncReplicas", 1, in 1..=16;
+    /// Whether a slave without a commit log copies the master's newest file alone, and not all that the master has.
+    Live sync_from_last_file: bool = "syncFromLastFile", false;
+    /// Whether a slave tells consumers of offsets that it does not have; else they wait until it has them.
+    Live offset_check_in_slave: bool = "offsetCheckInSlave", false;
     /// 6: clients may read and write; 4: only read; 2: only write.
     Live broker_permission: i32 = "brokerPermission", 6, in 0..=7;
     /// Region that answers to sends name, for message traces.
@@ -437,6 +461,26 @@ impl BrokerConfig {
                 FlushDiskType::AsyncFlush => Policy::Written,
             },
         }
+    }
+
+    /// How many slaves a send waits for; `None` where for none.
+    pub fn demand(&self) -> Option<Demand> {
+        match self.extra.sources.contains_key("inSyncReplicas") {
+            _ if self.broker_role != BrokerRole::SyncMaster => None,
+            true => Some(Demand::Copies(self.in_sync_replicas as usize)),
+            false => Some(Demand::OneWithin(self.ha_max_gap_not_in_sync as u64)),
+        }
+    }
+
+    /// When the ends of an HA connection are to be heard of.
+    pub fn ha_timing(&self) -> Timing {
+        Timing { heartbeat: i64::from(self.ha_send_heartbeat_interval), expiry: i64::from(self.ha_housekeeping_interval) }
+    }
+
+    /// How much slaves are sent at a time.
+    pub fn ha_pace(&self) -> Pace {
+        let limit = self.ha_flow_control_enable.then_some(self.max_ha_transfer_byte_in_second as u64);
+        Pace { frame: self.ha_transfer_batch_size as usize, bytes_a_second: limit }
     }
 
     /// The name servers' addresses.

@@ -11,12 +11,14 @@ mod asked;
 pub mod clients;
 pub mod config;
 pub mod filter;
+mod ha;
 pub mod handlers;
 mod hold;
 mod locks;
 pub mod meta;
 mod pop;
 mod schedule;
+mod slave;
 mod stats;
 mod storage;
 mod timer;
@@ -38,13 +40,14 @@ use protocol::{Frame, Header, codes, fastjson};
 use stdx::config::Table;
 use stdx::properties::Entry;
 use store::queue::Queue;
-use store::{AppendError, Batch, GetLimits, Store, Woken};
+use store::{AppendError, Batch, GetLimits, Store};
 
 use crate::admission::Admission;
 use crate::asked::Asked;
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
+pub use crate::ha::Master;
 use crate::handlers::send::{Sends, Waiting};
 use crate::handlers::{
     Handled, admin, clients as client_handlers, consume, inspect, pull, recall, reply, reset, send, send_back, topics,
@@ -74,6 +77,8 @@ pub struct Disk {
 pub trait Shell: Send + Sync {
     /// Messages wait for the disk: call [`Broker::sync`] soon, from another thread.
     fn sync_wanted(&self);
+    /// There is more log that slaves may be sent, or that a slave can tell its master that it has.
+    fn log_grew(&self);
     /// The topics changed: register with the name servers soon.
     fn register_wanted(&self);
     /// Ask the name servers for a topic's route soon, and give what they say to [`Broker::route_arrived`].
@@ -123,6 +128,7 @@ pub struct Broker {
     stats: Stats,
     admission: Admission,
     waiting: Mutex<VecDeque<Waiting>>,
+    ha: ha::Ha,
     /// Buffers of reads that are done, for the next.
     spare_sends: Mutex<Vec<Sends>>,
     shell: Arc<dyn Shell>,
@@ -192,6 +198,7 @@ impl Broker {
             stats: Stats::default(),
             admission: Admission::default(),
             waiting: Mutex::default(),
+            ha: ha::Ha::default(),
             spare_sends: Mutex::default(),
             shell,
             store_host,
@@ -199,8 +206,11 @@ impl Broker {
             rotation: AtomicU32::new(0),
         };
         broker.create_system_topics(now)?;
-        broker.limit_offsets();
-        if broker.store.rebuilding().is_none() {
+        broker.store.set_copy(broker.is_slave());
+        if !broker.is_slave() {
+            broker.limit_offsets();
+        }
+        if broker.store.rebuilding().is_none() && !broker.is_slave() {
             broker.read_pops(now);
         }
         Ok(broker)
@@ -243,17 +253,8 @@ impl Broker {
     }
 
     /// Whether this broker only copies another one.
-    pub(crate) fn is_slave(&self) -> bool {
+    pub fn is_slave(&self) -> bool {
         self.config.read().broker_role == config::BrokerRole::Slave
-    }
-
-    /// Why a slave refuses a send.
-    pub(crate) fn slave_remark(&self) -> String {
-        format!(
-            "{} is a slave of broker {} and takes no messages; send to its master",
-            self.store_host,
-            self.config.read().broker_name
-        )
     }
 
     /// Takes turns among `count`.
@@ -300,17 +301,24 @@ impl Broker {
     /// Appends messages that no client waits for, and wakes who waits for them.
     /// Returns the end of the last record.
     pub(crate) fn append(&self, batch: &mut Batch, now: i64) -> Result<u64, AppendError> {
-        let appended = self.store.append(batch, now)?;
-        let end = appended.0;
-        self.appended(appended, now);
+        let (end, woken) = self.store.append(batch, now)?;
+        self.appended(end, &woken, now);
         Ok(end)
     }
 
-    fn appended(&self, (end, woken): (u64, Woken), now: i64) {
+    /// The log has messages up to `end`: has the disk and the slaves follow, and wakes who waits for them.
+    pub(crate) fn appended(&self, end: u64, woken: &[Arc<Queue>], now: i64) {
+        self.log_written(end);
+        woken.iter().for_each(|queue| self.wake(queue, now));
+    }
+
+    /// The log is written up to `end`: has the disk and the slaves follow.
+    pub(crate) fn log_written(&self, end: u64) {
         if self.store.visible() < end {
             self.shell.sync_wanted();
+        } else {
+            self.log_grew();
         }
-        woken.iter().for_each(|queue| self.wake(queue, now));
     }
 
     /// [`Broker::append`] for a request, which waits for its turn no longer than a send.
@@ -319,46 +327,49 @@ impl Broker {
         self.admit_send(&config, now, 0)?;
         let patience = self.send_patience(&config, now);
         match self.store.append_within(batch, now, patience.duration()) {
-            Ok(appended) => self.appended(appended, now),
+            Ok((end, woken)) => self.appended(end, &woken, now),
             Err(AppendError::Busy) => return Err(self.refuse_late_send(&patience)),
             Err(error) => return Err(Refusal::new(codes::SYSTEM_ERROR, error.to_string())),
         }
         Ok(())
     }
 
-    /// Keeps the answer of a send until the disk has its message.
-    pub(crate) fn wait_for_disk(&self, send: Waiting) {
+    /// Keeps the answer of a send until disk and slaves have its message. Whoever parks one calls
+    /// [`Broker::answer_waiting`] then: they may have got it meanwhile.
+    pub(crate) fn park_send(&self, send: Waiting) {
         self.admission.enter(1);
         self.waiting.lock().push_back(send);
     }
 
-    /// How many sends are under way, and for how long the first has waited for the disk, in ms.
+    /// How many sends are under way, and for how long the first has waited for disk or slaves, in ms.
     pub(crate) fn waiting_sends(&self, now: i64) -> (usize, i64) {
-        (self.admission.sends(), self.waiting.lock().front().map_or(0, |send| now - send.since))
+        (self.admission.sends(), self.waiting.lock().front().map_or(0, |send| now - send.owed.since))
     }
 
     /// Has the disk confirm what is written, and answers who waited for it. Blocks; call it from a thread of its own.
     pub fn sync(&self, now: i64) -> Result<(), AppendError> {
         let woken = self.store.sync()?;
-        self.answer_synced(now);
+        self.log_grew();
+        self.answer_waiting(now);
         woken.iter().for_each(|queue| self.wake(queue, now));
         Ok(())
     }
 
-    fn answer_synced(&self, now: i64) {
-        let visible = self.store.visible();
-        self.answer_waiting(|send| send.end() <= visible, codes::SUCCESS, now);
+    /// Answers the sends whose messages are where they were to be.
+    pub(crate) fn answer_waiting(&self, now: i64) {
+        let done = self.take_waiting(|send| send.owed.is_met(self));
+        send::answer_stored(self, done, now);
     }
 
-    /// Answers the sends at the front of those that wait.
-    fn answer_waiting(&self, done: impl Fn(&Waiting) -> bool, code: i32, now: i64) {
+    /// Takes the sends at the front of those that wait.
+    fn take_waiting(&self, done: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
         let done: Vec<Waiting> = {
             let mut waiting = self.waiting.lock();
             let count = waiting.iter().take_while(|send| done(send)).count();
             waiting.drain(..count).collect()
         };
         self.admission.leave(done.len());
-        send::answer_stored(self, done, code, now);
+        done
     }
 
     /// Tries the pulls and pops again that wait for messages of a queue.
@@ -393,14 +404,16 @@ impl Broker {
         }
     }
 
-    /// A send that the disk did not confirm in time is stored all the same: its answer says both.
+    /// A send that disk or slaves did not confirm in time is stored all the same: its answer says both.
     fn expire_sends(&self, now: i64) {
-        let timeout = i64::from(self.config().sync_flush_timeout);
-        self.answer_waiting(|send| send.since + timeout <= now, codes::FLUSH_DISK_TIMEOUT, now);
+        let config = self.config();
+        let mut late = self.take_waiting(|send| send.owed.deadline(&config) <= now);
+        late.iter_mut().for_each(|send| send.owed.give_up(self));
+        send::answer_stored(self, late, now);
     }
 
     fn deliver_delayed(&self, now: i64) {
-        if self.store.rebuilding().is_some() {
+        if self.store.rebuilding().is_some() || self.is_slave() {
             return;
         }
         for level in 1..=self.schedule.levels() {
@@ -593,6 +606,7 @@ impl Broker {
             QueryMessage::CODE => consume::query_message(self, call, call.header.read()?),
             ViewMessage::CODE => consume::view_message(self, call, call.header.read()?),
             GetAllConsumerOffset::CODE => consume::get_all_consumer_offset(self, call),
+            GetAllDelayOffset::CODE => consume::get_all_delay_offset(self, call),
             Heartbeat::CODE => client_handlers::heartbeat(self, call),
             CheckClientConfig::CODE => client_handlers::check_client_config(self, call),
             UnregisterClient::CODE => client_handlers::unregister_client(self, call, call.header.read()?),

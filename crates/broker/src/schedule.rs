@@ -140,6 +140,18 @@ impl Schedule {
         state.unconfirmed.push_back((end, level as i32, offset));
     }
 
+    /// Becomes what the master has.
+    pub fn replace(&self, text: &[u8]) -> Result<(), serde_json::Error> {
+        let file: File = fastjson::from_slice(text)?;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let changed = file.offset_table.iter().filter(|(level, offset)| state.delivered.get(level) != Some(offset));
+        // The disk need confirm nothing: the master has delivered them.
+        state.unconfirmed.extend(changed.map(|(level, offset)| (0, *level, *offset)));
+        state.delivered = file.offset_table;
+        Ok(())
+    }
+
     /// Writes the file where something changed since the last time and the disk has the log up to `persisted`.
     pub fn save(&self, now: i64, persisted: u64) -> io::Result<()> {
         let mut state = self.state.lock();

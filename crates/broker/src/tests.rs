@@ -4,7 +4,7 @@ use protocol::bodies::{CheckClient, ConsumerData, HeartbeatData, ProducerData, S
 use protocol::exchange::CollectingOutbox;
 use protocol::header::Outgoing;
 use protocol::sys_flag::pull as pull_flags;
-use protocol::{Serialization, batch, message_id, properties, record};
+use protocol::{Serialization, batch, codes, message_id, properties, record};
 use stdx::properties as files;
 
 use super::*;
@@ -22,6 +22,7 @@ struct NoShell;
 
 impl Shell for NoShell {
     fn sync_wanted(&self) {}
+    fn log_grew(&self) {}
     fn register_wanted(&self) {}
     fn route_wanted(&self, _: &str) {}
     fn disk(&self, _: &Path) -> Option<Disk> {

@@ -420,10 +420,7 @@ pub fn resume_check(broker: &Broker, call: &mut Call<'_>, request: ResumeCheckHa
         state.remember(first, batch.place(0).queue_offset);
     }
     drop(state);
-    if broker.store.visible() < end {
-        broker.shell.sync_wanted();
-    }
-    woken.iter().for_each(|queue| broker.wake(queue, call.now));
+    broker.appended(end, &woken, call.now);
     call.reply(&());
     Ok(())
 }
@@ -624,9 +621,7 @@ impl Broker {
             }
         }
         state.asked_end = end;
-        if self.store.visible() < end {
-            self.shell.sync_wanted();
-        }
+        self.log_written(end);
         Ok(woken)
     }
 

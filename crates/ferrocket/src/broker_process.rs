@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use broker::config::{BrokerRole, FlushDiskType};
+use broker::config::FlushDiskType;
 use broker::{Broker, BrokerConfig, Disk, Shell};
 use net::now_ms;
 use net::server::Workers;
 use stdx::config::{Source, Table};
 use stdx::properties::{self, Entry};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::boot::{self, Environment, Exit};
 use crate::registration::Registrar;
-use crate::{ProcessOptions, logging};
+use crate::{ProcessOptions, ha, logging, slave};
 
 /// How often the broker's timers are looked at; delayed messages are late by this at the most.
 const TICK: Duration = Duration::from_millis(10);
@@ -70,23 +70,13 @@ pub fn resolve(config: &mut BrokerConfig, environment: &Environment, address: &s
         .resolve(&environment.user_home, &boot::host_name(), address)
         .map_err(|misfit| Exit { code: misfit.exit_code, message: misfit.message })?;
     notes.iter().for_each(|note| eprintln!("note: {note}"));
-    if config.broker_role != BrokerRole::AsyncMaster {
-        eprintln!(
-            "warning: brokerRole={}: copying between master and slaves is not supported yet; this broker {}",
-            stdx::config::Value::text(&config.broker_role),
-            if config.broker_role == BrokerRole::Slave {
-                "has no data of its master and takes no messages"
-            } else {
-                "keeps one copy of each message, without a slave"
-            }
-        );
-    }
     Ok(())
 }
 
 /// What the broker's core asks of this process.
 struct Process {
     sync: Arc<Wanted>,
+    grew: watch::Sender<()>,
     register: Arc<Notify>,
     routes: mpsc::Sender<String>,
     memory: u64,
@@ -117,6 +107,9 @@ impl Wanted {
 impl Shell for Process {
     fn sync_wanted(&self) {
         self.sync.raise();
+    }
+    fn log_grew(&self) {
+        self.grew.send_replace(());
     }
     fn register_wanted(&self) {
         self.register.notify_one();
@@ -156,7 +149,9 @@ pub struct Running {
     pub broker: Arc<Broker>,
     registrar: Registrar,
     registering: Vec<tokio::task::JoinHandle<()>>,
+    copying: tokio::task::JoinHandle<()>,
     stop: Arc<AtomicBool>,
+    stop_ha: Arc<Notify>,
     sync: Arc<Wanted>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
@@ -166,7 +161,8 @@ pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Op
     let host = boot::resolve(&config.broker_ip1, config.listen_port).context("brokerIP1")?;
     let (sync, register) = (Arc::new(Wanted::default()), Arc::new(Notify::new()));
     let (routes, wanted_routes) = mpsc::channel(MAX_WANTED_ROUTES);
-    let shell = Process { sync: sync.clone(), register: register.clone(), routes, memory: memory(), config_file };
+    let (grew, grown) = watch::channel(());
+    let shell = Process { sync: sync.clone(), grew, register: register.clone(), routes, memory: memory(), config_file };
     let root = config.store_path_root_dir.clone();
     let broker = Arc::new(
         Broker::open(config, host, Arc::new(shell), now_ms()).with_context(|| format!("can't open the store in {root}"))?,
@@ -183,8 +179,10 @@ pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Op
         tracing::warn!("{cut}; what followed was put aside");
     }
     listen(workers, &broker)?;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, stop_ha) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+    let ha = ha_loop(&broker, grown, stop_ha.clone())?;
     let threads = vec![
+        spawn("ha", ha)?,
         spawn("tick", tick_loop(broker.clone(), stop.clone()))?,
         spawn("sync", sync_loop(broker.clone(), sync.clone(), stop.clone()))?,
         spawn("storage", storage_loop(broker.clone(), stop.clone()))?,
@@ -197,7 +195,8 @@ pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Op
     registrar.register_now().await;
     let registering =
         vec![tokio::spawn(registrar.clone().run(register)), tokio::spawn(registrar.clone().ask_routes(wanted_routes))];
-    Ok(Running { broker, registrar, registering, stop, sync, threads })
+    let copying = tokio::spawn(slave::run(broker.clone()));
+    Ok(Running { broker, registrar, registering, copying, stop, stop_ha, sync, threads })
 }
 
 fn listen(workers: &Arc<Workers>, broker: &Arc<Broker>) -> Result<()> {
@@ -212,6 +211,17 @@ fn listen(workers: &Arc<Workers>, broker: &Arc<Broker>) -> Result<()> {
         boot::listen(workers, boot::resolve(&config.bind_address, port)?, broker.clone(), &options)?;
     }
     Ok(())
+}
+
+/// Listens on the HA port: a broker that can't be copied says so at once.
+fn ha_loop(broker: &Arc<Broker>, grown: watch::Receiver<()>, stop: Arc<Notify>) -> Result<impl FnOnce() + use<>> {
+    let config = broker.config();
+    let address = boot::resolve(&config.bind_address, config.ha_listen_port)?;
+    let listener = std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .with_context(|| format!("can't listen on {address} for slaves (haListenPort): is another program using the port?"))?;
+    let broker = broker.clone();
+    Ok(move || ha::run(broker, listener, grown, stop))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
@@ -259,9 +269,11 @@ impl Running {
     /// Leaves the name servers, answers what is under way, and closes the store.
     pub async fn stop(self, workers: &Workers) -> Result<()> {
         self.registering.iter().for_each(|task| task.abort());
+        self.copying.abort();
         self.registrar.unregister().await;
         workers.stop();
         self.stop.store(true, Ordering::Relaxed);
+        self.stop_ha.notify_one();
         self.sync.raise();
         for thread in self.threads {
             if thread.join().is_err() {

@@ -2,11 +2,13 @@
 
 mod boot;
 mod broker_process;
+mod ha;
 mod logging;
 mod namesrv_process;
 mod registration;
 mod server;
 mod shutdown;
+mod slave;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Broker;
+use broker::{Broker, Master};
 use bytes::Bytes;
-use net::client::Pool;
+use net::client::{Answer, Pool};
 use net::now_ms;
 use protocol::bodies::TopicRouteData;
-use protocol::requests::{GetRouteInfo, RegisterBroker, UnregisterBroker};
+use protocol::requests::{GetRouteInfo, RegisterBroker, RegisterBrokerReply, UnregisterBroker};
 use protocol::{codes, record};
 use tokio::sync::{Notify, mpsc};
 
 /// The period is kept within these, whatever is configured.
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const MAX_PERIOD: Duration = Duration::from_secs(60);
-/// How soon a name server that failed is tried again at the most.
+/// How soon a name server that failed, or knows no master of this slave, is tried again at the most.
 const RETRY: Duration = Duration::from_secs(3);
 /// How long a name server may take to say a topic's route.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,11 +80,31 @@ impl Registrar {
         };
         let timeout = Duration::from_millis(config.register_broker_timeout_mills as u64);
         match self.pool.call(name_server, &request, &body, timeout).await {
-            Ok(_) => true,
+            Ok(answer) => {
+                if self.broker.is_slave() {
+                    self.note_master(name_server, &answer);
+                }
+                true
+            }
             Err(error) => {
                 tracing::warn!("not registered with name server {name_server}: {error}");
                 false
             }
+        }
+    }
+
+    /// Takes note of the master that a name server knows, where it knows one.
+    fn note_master(&self, name_server: &str, answer: &Answer) {
+        let found = answer.fields(|header| {
+            let reply: RegisterBrokerReply<'_> = header.read()?;
+            Ok(Master { address: reply.master_addr.map(str::to_owned), ha_address: reply.ha_server_addr.map(str::to_owned) })
+        });
+        match found {
+            Ok(master) if master.address.as_deref().is_some_and(|address| !address.is_empty()) => {
+                self.broker.master_found(master)
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("name server {name_server} does not say who the master is: {error}"),
         }
     }
 
@@ -93,7 +113,8 @@ impl Registrar {
         loop {
             let registered = self.register_now().await;
             let period = Duration::from_millis(self.broker.config().register_name_server_period as u64);
-            let wait = if registered { period.clamp(MIN_PERIOD, MAX_PERIOD) } else { RETRY };
+            let lost = self.broker.is_slave() && self.broker.master().address.is_none();
+            let wait = if registered && !lost { period.clamp(MIN_PERIOD, MAX_PERIOD) } else { RETRY };
             tokio::select! {
                 _ = wanted.notified() => {}
                 _ = tokio::time::sleep(wait) => {}

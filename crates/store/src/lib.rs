@@ -11,6 +11,7 @@
 mod check;
 mod checkpoint;
 mod clean;
+mod copy;
 mod deletion;
 pub mod disk;
 pub mod index;
@@ -37,6 +38,7 @@ use replication::Watermarks;
 pub use crate::check::{CheckReport, Damage, check};
 use crate::checkpoint::Checkpoint;
 pub use crate::clean::Retention;
+pub use crate::copy::CopyError;
 use crate::disk::Disk;
 use crate::index::{Index, Key};
 use crate::log::{Log, Slice, blank};
@@ -97,6 +99,9 @@ pub enum AppendError {
     /// Another append takes long: the log was not free in time.
     #[error("another write to the commit log takes long")]
     Busy,
+    /// The log is a copy of a master's, and grows by what that one sends alone.
+    #[error("this broker is a slave: its commit log takes what its master sends alone")]
+    Copy,
     #[error("a message of {length} bytes does not fit a commit log file of {segment}")]
     TooLarge { length: u64, segment: u64 },
 }
@@ -231,6 +236,8 @@ pub struct Store {
     /// Something keeps messages out: a fence, a disk that is too full, a rebuild.
     closed: AtomicBool,
     closed_for: Mutex<ClosedFor>,
+    /// The log is a copy: [`Store::append`] is refused, and [`Store::append_copied`] is not.
+    copies: AtomicBool,
     scan: Mutex<Option<recovery::Scan>>,
     recovered: Mutex<Recovered>,
     _lock: fs::File,
@@ -399,6 +406,9 @@ impl Store {
     }
 
     fn append_locked(&self, tail: &mut Tail, batch: &mut Batch, now: i64) -> Result<(u64, Woken), AppendError> {
+        if self.copies.load(Ordering::Relaxed) {
+            return Err(AppendError::Copy);
+        }
         self.check_open()?;
         tail.timestamp = tail.timestamp.max(now);
         let timestamp = tail.timestamp;
@@ -520,8 +530,9 @@ impl Store {
             if queue.is_deleted() {
                 continue;
             }
-            tail.entries += 1;
-            if queue.push(offset, entry) {
+            let (watched, grown) = queue.push(offset, entry);
+            tail.entries += grown;
+            if watched {
                 woken.push(queue);
             }
         }

@@ -276,18 +276,19 @@ impl Queue {
         self.watched.store(true, Ordering::SeqCst);
     }
 
-    /// Adds the visible entry of the message at `offset`. `true` where someone watches.
+    /// Adds the visible entry of the message at `offset`. Gives whether someone watches, and by how much the queue's end
+    /// has moved.
     ///
     /// An entry that is there already is left (the log is read again after a crash); one that leaves a hole starts
     /// the queue anew at its offset, since what came before is no longer in the log.
     ///
     /// A file that can't be written is reported and tried again with the next entries: until then they are served
     /// from memory, and the log has them.
-    pub(crate) fn push(&self, offset: i64, entry: Entry) -> bool {
+    pub(crate) fn push(&self, offset: i64, entry: Entry) -> (bool, u64) {
         let mut state = self.state.lock();
         let max = state.written + state.tail.len() as i64;
         if offset < max {
-            return false;
+            return (false, 0);
         }
         let mut written = Ok(());
         if offset > max {
@@ -301,7 +302,21 @@ impl Queue {
         if let Err(error) = written {
             tracing::error!("consume queue {} of topic {} can't be written: {error}", self.id, self.topic);
         }
-        self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst)
+        let watched = self.watched.load(Ordering::SeqCst) && self.watched.swap(false, Ordering::SeqCst);
+        (watched, (offset + 1 - max) as u64)
+    }
+
+    /// Forgets the entries from `offset` on: the queue was deleted and made anew where the log comes from. Gives how many
+    /// they were.
+    pub(crate) fn rewind(&self, offset: i64) -> io::Result<u64> {
+        let mut state = self.state.lock();
+        let max = state.written + state.tail.len() as i64;
+        if offset < max {
+            self.write_tail(&mut state)?;
+            self.cut(&mut state, offset)?;
+            self.next.store(offset, Ordering::Release);
+        }
+        Ok((max - offset).max(0) as u64)
     }
 
     /// Adds the entry of a message that is read from the log again. Where another message has its offset, the queue was

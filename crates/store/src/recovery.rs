@@ -103,6 +103,7 @@ pub(crate) fn open(options: Options) -> Result<Store, OpenError> {
         derived_on_disk: AtomicU64::new(0),
         closed: AtomicBool::new(false),
         closed_for: Mutex::default(),
+        copies: AtomicBool::new(false),
         scan: Mutex::new(None),
         recovered: Mutex::new(Recovered { unclean, ..Recovered::default() }),
         _lock: lock,
@@ -386,14 +387,21 @@ impl Store {
     }
 
     fn follow(&self, record: &Record<'_>, position: u64, length: u64, keys: &mut Vec<Key>) -> io::Result<()> {
-        let transaction = record.sys_flag & message::TRANSACTION_MASK;
         index::hashes(record, |hash| keys.push(Key::new(hash, position, record.store_timestamp)));
+        match self.entry(record, position, length)? {
+            Some((queue, entry)) => queue.follow(record.queue_offset, entry),
+            None => Ok(()),
+        }
+    }
+
+    /// The queue in which a record's message stands, and its entry there; `None` where it is in the log alone.
+    pub(crate) fn entry(&self, record: &Record<'_>, position: u64, length: u64) -> io::Result<Option<(Arc<Queue>, Entry)>> {
+        let transaction = record.sys_flag & message::TRANSACTION_MASK;
         if transaction == message::TRANSACTION_PREPARED || transaction == message::TRANSACTION_ROLLBACK {
-            return Ok(());
+            return Ok(None);
         }
         let queue = self.queue(record.topic, record.queue_id)?;
-        let entry = Entry { offset: position as i64, size: length as i32, tags_code: self.tags_code(record) };
-        queue.follow(record.queue_offset, entry)
+        Ok(Some((queue, Entry { offset: position as i64, size: length as i32, tags_code: self.tags_code(record) })))
     }
 
     /// What a consume queue entry holds of a message: Java's hash of its tags, 0 without; for a delayed message, when

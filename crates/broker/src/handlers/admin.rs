@@ -89,6 +89,7 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
         let (delivered, max) = broker.schedule.progress(&broker.store, level);
         put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
     }
+    table.extend(broker.ha_figures());
     table
 }
 

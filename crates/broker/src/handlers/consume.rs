@@ -58,7 +58,11 @@ pub fn update_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: Upd
         call.answer(codes::SUCCESS, Some("Offset has been previously reset"), &(), &[]);
         return Ok(());
     }
-    broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
+    if broker.is_slave() {
+        broker.offsets.commit_here(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
+    } else {
+        broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
+    }
     call.reply(&());
     Ok(())
 }

@@ -73,7 +73,10 @@ pub struct Pull {
     filter: Filter,
     topic_sys_flag: i32,
     group_sys_flag: i32,
-    suggest_broker: i64,
+    /// The broker to pull from next: where it keeps up, and where it is slow.
+    suggest_brokers: [i64; 2],
+    /// Offsets that a slave does not have are waited for, as its master has them.
+    waits_for_offset: bool,
     /// How long it may wait; 0 where it may not.
     suspend_ms: i64,
 }
@@ -108,7 +111,7 @@ pub fn pull_message(broker: &Broker, call: &mut Call<'_>, request: PullMessage<'
         return Ok(());
     }
     let suspend = request.sys_flag & flags::SUSPEND != 0;
-    if suspend && request.sys_flag & flags::COMMIT_OFFSET != 0 && request.commit_offset >= 0 {
+    if suspend && request.sys_flag & flags::COMMIT_OFFSET != 0 && request.commit_offset >= 0 && !broker.is_slave() {
         broker.offsets.commit(request.topic, request.consumer_group, request.queue_id, request.commit_offset);
     }
     let result = read(broker, &pull).map_err(|e| io_refusal("reading a consume queue", &e))?;
@@ -136,7 +139,7 @@ fn reset(broker: &Broker, pull: &Pull, waited: bool) -> Option<PullMessageReply>
         broker.offsets.take_reset(&pull.topic, &pull.group, pull.queue.id);
     }
     told.then(|| PullMessageReply {
-        suggest_which_broker_id: pull.suggest_broker,
+        suggest_which_broker_id: pull.suggest_brokers[0],
         next_begin_offset: offset,
         min_offset: pull.queue.min_offset(),
         max_offset: pull.queue.max_offset(),
@@ -235,7 +238,11 @@ fn check(broker: &Broker, call: &Call<'_>, request: &PullMessage<'_>) -> Result<
         filter,
         topic_sys_flag: topic.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
-        suggest_broker: if config.slave_read_enable { group.broker_id } else { names::MASTER_ID },
+        suggest_brokers: match config.slave_read_enable {
+            true => [group.broker_id, group.which_broker_when_consume_slowly],
+            false => [names::MASTER_ID; 2],
+        },
+        waits_for_offset: broker.is_slave() && !config.offset_check_in_slave,
         suspend_ms,
     })
 }
@@ -301,13 +308,17 @@ fn in_request(broker: &Broker, request: &PullMessage<'_>) -> Arc<Subscription> {
 }
 
 fn read(broker: &Broker, pull: &Pull) -> io::Result<GetResult> {
-    broker.store.get(
+    let mut result = broker.store.get(
         Some(&pull.queue),
         pull.offset,
         &pull.limits,
         |tags_code| pull.filter.matches(tags_code),
         |bytes| pull.filter.wants(bytes),
-    )
+    )?;
+    if pull.waits_for_offset && code_of(&result, pull.offset) == codes::PULL_OFFSET_MOVED {
+        (result.status, result.next) = (GetStatus::OffsetOverflowOne, pull.offset);
+    }
+    Ok(result)
 }
 
 fn code_of(result: &GetResult, asked: i64) -> i32 {
@@ -331,8 +342,11 @@ fn answer(broker: &Broker, pull: &Pull, result: &GetResult, give: impl FnOnce(i3
         broker.stats.got(&pull.topic, &pull.group, result.messages.len() as u64, bytes as u64);
         broker.offsets.pulled(&pull.topic, &pull.group, pull.queue.id, result.next);
     }
+    let slow = result.behind > pull.limits.cold_distance;
+    // Whoever keeps up reads from the master while it is there.
+    let suggested = if !slow && broker.follows() { names::MASTER_ID } else { pull.suggest_brokers[usize::from(slow)] };
     let reply = PullMessageReply {
-        suggest_which_broker_id: pull.suggest_broker,
+        suggest_which_broker_id: suggested,
         next_begin_offset: result.next,
         min_offset: result.min,
         max_offset: result.max,

@@ -9,7 +9,7 @@ use protocol::{codes, properties};
 
 use crate::Broker;
 use crate::config::BrokerRole;
-use crate::handlers::send::{Reply, Waiting};
+use crate::handlers::send::{Owed, Reply, Waiting};
 use crate::handlers::{Handled, can_write};
 use crate::timer::Recalled;
 
@@ -62,13 +62,14 @@ pub fn recall_message(broker: &Broker, call: &mut Call<'_>, request: RecallMessa
     });
     match recalled {
         Err(refusal) => call.answer_with(refusal.code, Some(&refusal.remark), &(), &region, &[]),
-        Ok((msg_id, end)) if broker.store.visible() >= end => {
-            call.answer_with(codes::SUCCESS, None, &RecallMessageReply { msg_id: &msg_id }, &region, &[]);
-        }
         Ok((msg_id, end)) => {
-            let waiting =
-                Waiting { end, since: call.now, responder: call.park(), reply: Reply::Recalled { msg_id }, announce: None };
-            broker.wait_for_disk(waiting);
+            let owed = Owed::of(broker, &config, end, call.now);
+            if owed.is_met(broker) {
+                call.answer_with(codes::SUCCESS, None, &RecallMessageReply { msg_id: &msg_id }, &region, &[]);
+            } else {
+                broker.park_send(Waiting::plain(owed, call.park(), Reply::Recalled { msg_id }));
+                broker.answer_waiting(call.now);
+            }
         }
     }
     Ok(())

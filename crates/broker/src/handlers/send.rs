@@ -10,6 +10,7 @@ use protocol::record::{BLANK_LENGTH, Record};
 use protocol::requests::{RecallMessageReply, SendMessage, SendMessageReply};
 use protocol::sys_flag::message;
 use protocol::{batch, codes, message_id, names, properties, version};
+use replication::replicas::{Demand, Standing};
 use store::{AppendError, Batch};
 
 use crate::announce::Ticket;
@@ -51,11 +52,22 @@ struct Answer {
     announce: Option<Ticket>,
 }
 
-/// A send, a recall or an acknowledgement that waits until the log's mark has passed it.
-pub struct Waiting {
-    pub end: u64,
+/// What the answer to a write waits for.
+#[derive(Clone, Copy)]
+pub struct Owed {
+    /// Where its last record ends.
+    end: u64,
     /// When it came, in ms.
     pub since: i64,
+    /// The slaves that are to have it, beside the disk.
+    demand: Option<Demand>,
+    /// What it is answered when the waiting is over: SUCCESS, or that no slave was near enough to be waited for.
+    code: i32,
+}
+
+/// A send, a recall or an acknowledgement that waits until the log's marks have passed it.
+pub struct Waiting {
+    pub owed: Owed,
     pub responder: Responder,
     pub reply: Reply,
     pub announce: Option<Ticket>,
@@ -84,19 +96,52 @@ pub struct Sent {
 }
 
 impl Waiting {
-    /// The acknowledgement of a popped message, which is answered alike whether the disk confirms it in time or not.
-    pub fn acknowledgement(responder: Responder, end: u64, now: i64) -> Self {
-        Self { end, since: now, responder, reply: Reply::Acknowledged, announce: None }
-    }
-
-    pub fn end(&self) -> u64 {
-        self.end
+    /// What is answered alike whether disk and slaves confirm it in time or not, and makes no topic.
+    pub fn plain(owed: Owed, responder: Responder, reply: Reply) -> Self {
+        Self { owed, responder, reply, announce: None }
     }
 }
 
-/// Answers sends with a code that means "stored": SUCCESS or FLUSH_DISK_TIMEOUT. Those of one connection that follow each
-/// other go out together.
-pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, code: i32, now: i64) {
+impl Owed {
+    /// What is owed to whoever wrote the log up to `end`.
+    pub fn of(broker: &Broker, config: &BrokerConfig, end: u64, now: i64) -> Self {
+        let standing = |demand: &Demand| broker.ha.standing(end, *demand);
+        let demand = config.demand().map(|demand| (demand, standing(&demand)));
+        let (demand, code) = match demand {
+            Some((demand, Standing::Awaited)) => (Some(demand), codes::SUCCESS),
+            Some((_, Standing::NotAvailable)) => (None, codes::SLAVE_NOT_AVAILABLE),
+            Some((_, Standing::Copied)) | None => (None, codes::SUCCESS),
+        };
+        Self { end, since: now, demand, code }
+    }
+
+    /// Whether disk and slaves have it.
+    pub fn is_met(&self, broker: &Broker) -> bool {
+        self.end <= broker.store.visible() && self.is_copied(broker)
+    }
+
+    fn is_copied(&self, broker: &Broker) -> bool {
+        self.demand.is_none_or(|demand| broker.ha.standing(self.end, demand) == Standing::Copied)
+    }
+
+    /// Until when it may wait, in ms.
+    pub fn deadline(&self, config: &BrokerConfig) -> i64 {
+        self.since + i64::from(if self.demand.is_some() { config.slave_timeout } else { config.sync_flush_timeout })
+    }
+
+    /// The time is over: the answer names who did not confirm it.
+    pub fn give_up(&mut self, broker: &Broker) {
+        if !self.is_copied(broker) {
+            self.code = codes::FLUSH_SLAVE_TIMEOUT;
+        } else if self.end > broker.store.visible() {
+            self.code = codes::FLUSH_DISK_TIMEOUT;
+        }
+    }
+}
+
+/// Answers sends with codes that mean "stored": SUCCESS, or who did not confirm it. Those of one connection that follow
+/// each other go out together.
+pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, now: i64) {
     let config = broker.config();
     let extra = extra_fields(&config);
     let mut out = BytesMut::new();
@@ -104,7 +149,7 @@ pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, 
     while let Some(send) = sends.next() {
         let connection = send.responder.connection().clone();
         match &send.reply {
-            Reply::Sent(sent) => send.responder.answer_into(code, None, &sent.typed(), &extra, &[], &mut out),
+            Reply::Sent(sent) => send.responder.answer_into(send.owed.code, None, &sent.typed(), &extra, &[], &mut out),
             Reply::Acknowledged => send.responder.answer_into(codes::SUCCESS, None, &(), &[], &[], &mut out),
             // Java says no more than that it is done.
             Reply::Recalled { msg_id } => {
@@ -410,12 +455,7 @@ impl Sends {
             Ok((end, woken)) => {
                 self.count(broker, messages, bytes, now);
                 self.answer(broker, &config, end, now, out);
-                if broker.store.visible() < end {
-                    broker.shell.sync_wanted();
-                }
-                for queue in woken {
-                    broker.wake(&queue, now);
-                }
+                broker.appended(end, &woken, now);
             }
             Err(NotAppended::Late) => self.refuse_all(broker, out, || broker.refuse_late_send(&patience)),
             Err(NotAppended::Refused(refusal)) => {
@@ -427,19 +467,21 @@ impl Sends {
     }
 
     fn answer(&mut self, broker: &Broker, config: &BrokerConfig, end: u64, now: i64, out: &mut BytesMut) {
-        let visible = broker.store.visible() >= end;
+        let owed = Owed::of(broker, config, end, now);
+        let met = owed.is_met(broker);
         for answer in self.answers.drain(..) {
             let sent = answer.sent(&self.batch, broker, config);
-            let done = visible || !answer.wait;
+            let done = met || !answer.wait;
+            // Who does not wait is not told who has it.
+            let owed = if answer.wait { owed } else { Owed { demand: None, code: codes::SUCCESS, ..owed } };
             if done && answer.announce.is_none() {
-                answer.responder.answer_into(codes::SUCCESS, None, &sent.typed(), &extra_fields(config), &[], out);
+                answer.responder.answer_into(owed.code, None, &sent.typed(), &extra_fields(config), &[], out);
                 continue;
             }
-            let reply = Reply::Sent(sent);
-            let waiting = Waiting { end, since: now, responder: answer.responder, reply, announce: answer.announce };
+            let waiting = Waiting { owed, responder: answer.responder, reply: Reply::Sent(sent), announce: answer.announce };
             match done {
-                true => answer_stored(broker, [waiting], codes::SUCCESS, now),
-                false => broker.wait_for_disk(waiting),
+                true => answer_stored(broker, [waiting], now),
+                false => broker.park_send(waiting),
             }
         }
         for (responder, ended) in self.ended.drain(..) {
@@ -447,10 +489,14 @@ impl Sends {
             responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out);
         }
         for responder in self.acks.responders() {
-            match visible {
+            match met {
                 true => responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out),
-                false => broker.wait_for_disk(Waiting::acknowledgement(responder, end, now)),
+                false => broker.park_send(Waiting::plain(owed, responder, Reply::Acknowledged)),
             }
+        }
+        if !met {
+            // Disk and slaves may have confirmed it between the look at them and the parking.
+            broker.answer_waiting(now);
         }
     }
 

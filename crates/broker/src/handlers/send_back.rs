@@ -14,6 +14,9 @@ use crate::handlers::{Handled, can_write, io_refusal};
 const FIRST_RETRY_LEVEL: i32 = 3;
 
 pub fn consumer_send_msg_back(broker: &Broker, call: &mut Call<'_>, request: ConsumerSendMsgBack<'_>) -> Handled {
+    if broker.is_slave() {
+        return Err(Refusal::new(codes::SLAVE_NOT_AVAILABLE, broker.slave_remark()));
+    }
     let Some(group) = broker.find_group(request.group, call.now) else {
         return Err(Refusal::new(
             codes::SUBSCRIPTION_GROUP_NOT_EXIST,

@@ -1,6 +1,6 @@
 //! How far each consumer group has come in each queue: `config/consumerOffset.json`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,17 @@ struct State {
     reset: HashMap<String, BTreeMap<i32, i64>>,
     version: DataVersion,
     changed: bool,
+    /// On a slave: what was committed here, and not to the master, which is to get it back.
+    own: BTreeSet<(String, i32)>,
+}
+
+/// An offset that a consumer committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub topic: String,
+    pub group: String,
+    pub queue: i32,
+    pub offset: i64,
 }
 
 /// Committed offsets by `topic@group` and queue.
@@ -49,6 +60,34 @@ impl Offsets {
         let mut state = self.state.lock();
         let old = state.committed.entry(key(topic, group)).or_default().insert(queue, offset);
         state.changed |= old != Some(offset);
+    }
+
+    /// [`Offsets::commit`] at a slave: the master gets it back when it is there again.
+    pub fn commit_here(&self, topic: &str, group: &str, queue: i32, offset: i64) {
+        self.commit(topic, group, queue, offset);
+        self.state.lock().own.insert((key(topic, group), queue));
+    }
+
+    /// Becomes what the master has, but for what consumers committed here and the master is behind; gives that.
+    pub fn replace(&self, master: ConsumerOffsets) -> Vec<Committed> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let known = |(key, queue): &(String, i32)| master.offset_table.get(key).and_then(|queues| queues.get(queue)).copied();
+        let committed = &state.committed;
+        let here = |(key, queue): &(String, i32)| committed.get(key).and_then(|queues| queues.get(queue)).copied();
+        state.own.retain(|at| here(at) > known(at));
+        let ahead = state.own.iter().filter_map(|at| {
+            let (topic, group) = at.0.split_once(SEPARATOR)?;
+            Some(Committed { topic: topic.to_owned(), group: group.to_owned(), queue: at.1, offset: here(at)? })
+        });
+        let ahead: Vec<_> = ahead.collect();
+        for (key, queues) in &master.offset_table {
+            let own = state.committed.entry(key.clone()).or_default();
+            for (queue, offset) in queues.iter().filter(|(queue, _)| !state.own.contains(&(key.clone(), **queue))) {
+                state.changed |= own.insert(*queue, *offset) != Some(*offset);
+            }
+        }
+        ahead
     }
 
     pub fn committed(&self, topic: &str, group: &str, queue: i32) -> Option<i64> {
@@ -225,5 +264,24 @@ mod tests {
         assert_eq!(again.groups_of("T"), ["g"]);
         again.remove(|topic, _| topic == "T");
         assert_eq!(again.committed("T", "g", 0), None);
+    }
+
+    #[test]
+    fn what_was_committed_at_a_slave_is_given_back_until_the_master_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let slave = Offsets::open(directory.path().join("consumerOffset.json")).unwrap();
+        let master = |a: i64, b: i64| ConsumerOffsets {
+            offset_table: [("T@g".to_owned(), BTreeMap::from([(0, a), (1, b)]))].into(),
+            ..ConsumerOffsets::default()
+        };
+        assert_eq!(slave.replace(master(5, 5)), []);
+        slave.commit_here("T", "g", 0, 9);
+        slave.commit_here("T", "g", 1, 3);
+        let ahead = vec![Committed { topic: "T".into(), group: "g".into(), queue: 0, offset: 9 }];
+        assert_eq!(slave.replace(master(6, 6)), ahead);
+        assert_eq!((slave.committed("T", "g", 0), slave.committed("T", "g", 1)), (Some(9), Some(6)));
+        assert_eq!(slave.replace(master(9, 6)), []);
+        assert_eq!(slave.replace(master(2, 6)), [], "a reset on the master is no step back of the slave's");
+        assert_eq!(slave.committed("T", "g", 0), Some(2));
     }
 }

@@ -96,6 +96,20 @@ impl<T: Rows> Table<T> {
         if any { self.save(&mut version, now) } else { Ok(()) }
     }
 
+    /// Becomes what the master has, and saves; nothing where the versions are the same.
+    pub fn replace(&self, file: T::File) -> io::Result<bool> {
+        let (newer, rows, rest) = T::from_file(file);
+        let mut version = self.version.lock();
+        if *version == newer {
+            return Ok(false);
+        }
+        save(&self.path, &T::to_file(newer.clone(), rows.clone(), rest.clone()))?;
+        *self.rows.write() = rows.into_iter().map(|(name, row)| (name, Arc::new(row))).collect();
+        *self.rest.write() = rest;
+        *version = newer;
+        Ok(true)
+    }
+
     /// Takes a row out and saves. `false` where there was none.
     pub fn remove(&self, name: &str, now: i64) -> io::Result<bool> {
         let mut version = self.version.lock();

@@ -13,7 +13,7 @@ use super::order::{Next, Ordered};
 use super::points::{Key, Known, Lane, MAX_EARLY, Offsets, Place, Points};
 use super::{not_appended, revive, wait};
 use crate::Broker;
-use crate::handlers::send::{Sends, Waiting};
+use crate::handlers::send::{Owed, Reply, Sends, Waiting};
 use crate::handlers::{Handled, io_refusal};
 
 /// Acknowledgements of one read on their way to the log, with the sends of that read.
@@ -275,16 +275,21 @@ fn ack_in_order(broker: &Broker, call: &Call<'_>, named: &Named<'_>, offsets: &[
 pub(super) fn append_in_order(broker: &Broker, batch: &mut Batch, now: i64) -> Result<u64, Refusal> {
     let (end, _) = broker.store.append(batch, now).map_err(|e| not_appended(&e))?;
     broker.pops.points.lock().passed(Place { queue_id: ORDER_QUEUE, offset: batch.place(0).queue_offset });
+    broker.log_written(end);
     Ok(end)
 }
 
 fn answer_in_order(broker: &Broker, call: &mut Call<'_>, end: Option<u64>) -> Handled {
-    match end {
-        Some(end) if broker.store.visible() < end => {
-            broker.shell.sync_wanted();
-            broker.wait_for_disk(Waiting::acknowledgement(call.park(), end, call.now));
-        }
-        _ => call.reply(&()),
+    let Some(end) = end else {
+        call.reply(&());
+        return Ok(());
+    };
+    let owed = Owed::of(broker, &broker.config(), end, call.now);
+    if owed.is_met(broker) {
+        call.reply(&());
+    } else {
+        broker.park_send(Waiting::plain(owed, call.park(), Reply::Acknowledged));
+        broker.answer_waiting(call.now);
     }
     Ok(())
 }
@@ -363,9 +368,7 @@ fn replace(broker: &Broker, named: &Named<'_>, request: &ChangeInvisibleTime<'_>
         None => points.ack(&old, request.offset),
     }
     points.add(key, due, Offsets::Run(1), place(0));
-    if broker.store.visible() < end {
-        broker.shell.sync_wanted();
-    }
+    broker.log_written(end);
     Ok(queue)
 }
 

@@ -268,9 +268,7 @@ impl Broker {
             }
             let woken = match self.store.append(&mut batch, now) {
                 Ok((end, woken)) => {
-                    if self.store.visible() < end {
-                        self.shell.sync_wanted();
-                    }
+                    self.log_written(end);
                     woken
                 }
                 Err(error) => {

@@ -431,9 +431,7 @@ impl Pop {
         let due = popped.pop_time.saturating_add(self.invisible_time);
         points.add(Key { lane, start, pop_time: popped.pop_time }, due, offsets, place);
         drop(points);
-        if broker.store.visible() < end {
-            broker.shell.sync_wanted();
-        }
+        broker.log_written(end);
         Ok(())
     }
 

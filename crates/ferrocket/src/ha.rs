@@ -1,0 +1,231 @@
+//! The HA port: sends the log to slaves, and on a slave fetches the master's. What is said on a connection is decided by
+//! `replication::ha`; here are its sockets, on a thread of their own.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use broker::Broker;
+use net::client::{CONNECT_TIMEOUT, Client, ClientError};
+use net::now_ms;
+use parking_lot::Mutex;
+use protocol::bodies::KvTable;
+use protocol::requests::GetBrokerRuntimeInfo;
+use replication::ha::{MasterLink, SlaveLink, Turn};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+/// How soon a slave tries again to reach its master.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// Bytes that a slave reads at a time.
+const READ_BYTES: usize = 512 * 1024;
+/// Slaves that may be connected at the same time.
+const MAX_SLAVES: usize = 64;
+/// How long a master may take to say where its log begins.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Numbers of connections.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Listens for slaves, and follows the master while this broker is a slave, until `stop` is said. Runs on the thread that
+/// calls it; `grew` is told of more log.
+pub fn run(broker: Arc<Broker>, listener: std::net::TcpListener, grew: watch::Receiver<()>, stop: Arc<Notify>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener)?;
+            tokio::spawn(accept(broker.clone(), listener, grew.clone()));
+            tokio::spawn(follow(broker, grew));
+            stop.notified().await;
+            Ok(())
+        })
+    });
+    if let Err(error) = served {
+        tracing::error!("slaves are not served: {error:#}");
+    }
+}
+
+async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receiver<()>) {
+    let room = Arc::new(tokio::sync::Semaphore::new(MAX_SLAVES));
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("a slave can't be accepted: {error}");
+                tokio::time::sleep(RECONNECT).await;
+                continue;
+            }
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            tracing::warn!("slave {address} is refused: {MAX_SLAVES} are connected");
+            continue;
+        };
+        let (broker, grew) = (broker.clone(), grew.clone());
+        tokio::spawn(async move {
+            serve_slave(broker, stream, address, grew).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn serve_slave(broker: Arc<Broker>, stream: TcpStream, address: SocketAddr, grew: watch::Receiver<()>) {
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let now = now_ms();
+    let (link, reported) = (Mutex::new(MasterLink::new(now)), Notify::new());
+    broker.slave_joined(id, address.to_string());
+    let ended = async {
+        stream.set_nodelay(true)?;
+        let (read, write) = stream.into_split();
+        tokio::select! {
+            ended = take_reports(&broker, id, read, &link, &reported) => ended,
+            ended = send_log(&broker, id, write, &link, &reported, grew) => ended,
+        }
+    };
+    let why = ended.await.map_or_else(|error: anyhow::Error| format!("{error:#}"), |()| "it closed the connection".into());
+    broker.slave_left(id, &why);
+}
+
+async fn take_reports(
+    broker: &Broker,
+    id: u64,
+    mut read: OwnedReadHalf,
+    link: &Mutex<MasterLink>,
+    reported: &Notify,
+) -> Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let count = read.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        let now = now_ms();
+        let acked = link.lock().read(&buffer[..count], now, &broker.ha_extent())?;
+        if let Some(end) = acked {
+            broker.slave_acked(id, end, now);
+            reported.notify_one();
+        }
+    }
+}
+
+async fn send_log(
+    broker: &Broker,
+    id: u64,
+    mut write: OwnedWriteHalf,
+    link: &Mutex<MasterLink>,
+    reported: &Notify,
+    mut grew: watch::Receiver<()>,
+) -> Result<()> {
+    loop {
+        grew.borrow_and_update();
+        let (now, config) = (now_ms(), broker.config());
+        let turn = link.lock().turn(now, &broker.ha_extent(), &config.ha_timing(), &config.ha_pace())?;
+        match turn {
+            Turn::Send { offset, most } => {
+                let slice = broker.store.log_bytes(offset, most).with_context(|| {
+                    format!("the commit log does not have {offset} any more: the slave is too far behind, and has to begin anew")
+                })?;
+                let header = link.lock().frame(slice.bytes().len(), now);
+                write.write_all_buf(&mut bytes::Buf::chain(&header[..], slice.bytes())).await?;
+                let link = link.lock();
+                broker.slave_sent(id, link.next().unwrap_or_default(), link.bytes_a_second());
+            }
+            Turn::Heartbeat(header) => write.write_all(&header).await?,
+            Turn::Wait { until } => {
+                let wait = Duration::from_millis((until - now).max(1) as u64);
+                tokio::select! {
+                    more = grew.changed() => more?,
+                    () = reported.notified() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Fetches the master's log for as long as this broker is a slave.
+async fn follow(broker: Arc<Broker>, grew: watch::Receiver<()>) {
+    loop {
+        if broker.is_slave()
+            && let Some(master) = broker.master().ha_address
+        {
+            let ended = copy_from(&broker, &master, grew.clone()).await;
+            broker.set_follows(false);
+            if let Err(error) = ended {
+                tracing::warn!("the log of the master at {master} is not copied, which is tried again: {error:#}");
+            }
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Copies the log of the master at `master` until the connection ends or another broker is the master.
+async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver<()>) -> Result<()> {
+    if broker.store.rebuilding().is_some() {
+        return Ok(());
+    }
+    // What is reported as the end of the log counts as kept.
+    let syncing = broker.clone();
+    tokio::task::spawn_blocking(move || syncing.sync(now_ms())).await??;
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(master)).await;
+    let mut stream = connecting.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).context("connecting to its HA port")?;
+    stream.set_nodelay(true)?;
+    let start = start_of_copy(broker).await?;
+    tracing::info!("copying the log of the master at {master} from {start}");
+    let mut link = SlaveLink::new(start, now_ms());
+    let mut buffer = vec![0; READ_BYTES];
+    while broker.is_slave() && broker.master().ha_address.as_deref() == Some(master) {
+        grew.borrow_and_update();
+        let (now, timing) = (now_ms(), broker.config().ha_timing());
+        if let Some(report) = link.report(broker.store.copied(), now, &timing) {
+            stream.write_all(&report).await?;
+        }
+        let wait = Duration::from_millis((link.wait_until(now, &timing)? - now).max(1) as u64);
+        tokio::select! {
+            count = stream.read(&mut buffer) => {
+                let count = count?;
+                if count == 0 {
+                    bail!("the master closed the connection; its log says why");
+                }
+                broker.set_follows(true);
+                let (mut bytes, now) = (&buffer[..count], now_ms());
+                while let Some((offset, piece)) = link.read(&mut bytes, now)? {
+                    broker.copy(offset, piece, now)?;
+                }
+            }
+            more = grew.changed() => more?,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    Ok(())
+}
+
+/// From where the master is to send its log. One that is asked for the log from 0 sends its newest file alone, so a slave
+/// without any asks for the first offset that the master has. Where that is 0 it asks for the second byte: the first one
+/// is the highest of a record's length, and is 0.
+async fn start_of_copy(broker: &Arc<Broker>) -> Result<u64> {
+    let (end, _) = broker.store.written_and_persisted();
+    let Some(address) = broker.master().address.filter(|_| end == 0 && !broker.config().sync_from_last_file) else {
+        return Ok(end);
+    };
+    let client = Client::connect(&address).await?;
+    let table: KvTable = match client.call(&GetBrokerRuntimeInfo {}, &[], ASK_TIMEOUT).await?.success() {
+        Ok(answer) => answer.json()?,
+        // Java 5.x has no figures for a store without messages.
+        Err(ClientError::Refused { .. }) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let number = |key: &str| table.table.get(key).and_then(|text| text.parse::<u64>().ok());
+    match (number("commitLogMinOffset"), number("commitLogMaxOffset")) {
+        (Some(0), Some(1..)) => {
+            broker.copy(0, &[0], now_ms())?;
+            Ok(1)
+        }
+        (Some(min), Some(_)) => Ok(min),
+        _ => bail!("the master at {address} does not say where its log begins (commitLogMinOffset)"),
+    }
+}

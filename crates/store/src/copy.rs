@@ -1,0 +1,335 @@
+//! The log as a slave has it: bytes come as the master sends them, cut anywhere, and are written as they are. What is
+//! derived from them is derived in the same place as on the master.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use protocol::record::{self, BLANK_LENGTH, MAGIC_BLANK, MAGIC_V1, MAGIC_V2, Record};
+
+use crate::index::{self, Key};
+use crate::log::Slice;
+use crate::segment::Segment;
+use crate::{AppendError, Pending, Store, Tail, Watermarks, Woken};
+
+/// Why bytes of a master were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error("reading what was copied: {0}")]
+    Io(#[from] io::Error),
+    #[error("the master sends its log from {offset} on, and this one ends at {end}")]
+    Apart { offset: u64, end: u64 },
+    #[error(
+        "the master's commit log files are not as long as this slave's, {segment} bytes: a file of the master's ends at or \
+         across {position}. Set mappedFileSizeCommitLog to what the master has"
+    )]
+    OtherFileSize { position: u64, segment: u64 },
+    #[error(
+        "what the master sends at {position} is no record ({reason}): the two logs are not copies of each other below it, or \
+         the master's is damaged there (storeCheck on it tells)"
+    )]
+    NoRecord { position: u64, reason: String },
+}
+
+impl Store {
+    /// Makes the log a copy, or one that takes messages.
+    pub fn set_copy(&self, copy: bool) {
+        // An append that has begun is in the log before this returns.
+        let _tail = self.tail.lock();
+        self.copies.store(copy, Ordering::Relaxed);
+    }
+
+    /// Bytes of the log from `offset` on that slaves may be sent: at most `most`, of one file. `None` where there are none.
+    pub fn log_bytes(&self, offset: u64, most: usize) -> Option<Slice> {
+        let segment = self.log.segment(offset)?;
+        let end = self.visible().min(segment.base + segment.length);
+        let length = usize::try_from(end.checked_sub(offset)?).ok()?.min(most);
+        self.log.read(offset, length).filter(|slice| !slice.bytes().is_empty())
+    }
+
+    /// The offset of the file in which the log ends.
+    pub fn last_file(&self) -> u64 {
+        let visible = self.visible();
+        visible - visible % self.log.segment_length()
+    }
+
+    /// The offset below which a slave has what it tells its master: what the disk has confirmed with
+    /// [`crate::Policy::Persisted`], what was written without.
+    pub fn copied(&self) -> u64 {
+        self.tail.lock().marks.acked()
+    }
+
+    /// Appends bytes that a master has at `offset` of its log, where this one ends; a log without any file begins at
+    /// `offset`. Returns the queues whose watchers are to be told.
+    pub fn append_copied(&self, offset: u64, bytes: &[u8]) -> Result<Woken, CopyError> {
+        let mut tail = self.tail.lock();
+        self.check_open()?;
+        let end = tail.marks.written();
+        if offset != end {
+            let empty = end == 0 && self.log.all().is_empty();
+            if !empty || !offset.is_multiple_of(self.log.segment_length()) {
+                return Err(CopyError::Apart { offset, end });
+            }
+            tail.marks = Watermarks::new(self.options.policy, offset);
+        }
+        self.write_copied(&mut tail, offset, bytes)?;
+        let end = offset + bytes.len() as u64;
+        let mut whole = tail.marks.whole();
+        let read = self.read_copied(&mut tail, &mut whole, end);
+        tail.marks.advance_copied(end, whole.min(end));
+        if read.is_err() {
+            tail.marks.drop_unwhole();
+        }
+        let woken = self.derive(&mut tail);
+        read.map(|()| woken)
+    }
+
+    fn write_copied(&self, tail: &mut Tail, offset: u64, mut bytes: &[u8]) -> Result<(), AppendError> {
+        let length = self.log.segment_length();
+        let mut position = offset;
+        while !bytes.is_empty() {
+            let at = position % length;
+            let (now, later) = bytes.split_at((length - at).min(bytes.len() as u64) as usize);
+            let segment = self.segment_for(tail, position - at)?;
+            self.reserve(&segment, at + now.len() as u64)?;
+            segment.write(at, now).map_err(|e| self.set_fence(&format!("writing {}", segment.path().display()), &e))?;
+            position += now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Has the whole records from `whole` to `end` wait to be visible, and moves `whole` behind the last.
+    fn read_copied(&self, tail: &mut Tail, whole: &mut u64, end: u64) -> Result<(), CopyError> {
+        let mut last: Option<Arc<Segment>> = None;
+        while *whole < end {
+            let position = *whole;
+            if last.as_ref().is_none_or(|segment| position >= segment.base + segment.length) {
+                last = self.log.segment(position);
+            }
+            let Some(segment) = &last else { return Ok(()) };
+            let file_end = segment.base + segment.length;
+            let known = (end.min(file_end) - position) as usize;
+            let bytes = &segment.bytes()?[(position - segment.base) as usize..][..known];
+            let other_file_size = CopyError::OtherFileSize { position, segment: segment.length };
+            if known < BLANK_LENGTH {
+                return if end >= file_end { Err(other_file_size) } else { Ok(()) };
+            }
+            let Some((total, magic)) = record::peek(bytes) else { return Ok(()) };
+            if !matches!(magic, MAGIC_V1 | MAGIC_V2 | MAGIC_BLANK) {
+                return Err(CopyError::NoRecord { position, reason: format!("length {total}, magic {magic:#010x}") });
+            }
+            let next = position + u64::from(total);
+            if next > file_end || magic == MAGIC_BLANK && next != file_end {
+                return Err(other_file_size);
+            }
+            if next > end {
+                return Ok(());
+            }
+            if magic != MAGIC_BLANK {
+                let record = record::decode(&bytes[..total as usize])
+                    .map_err(|error| CopyError::NoRecord { position, reason: error.to_string() })?;
+                if record.physical_offset != position as i64 {
+                    let reason = format!("it says that its offset is {}", record.physical_offset);
+                    return Err(CopyError::NoRecord { position, reason });
+                }
+                self.take_copied(tail, &record, position, u64::from(total))?;
+            }
+            *whole = next;
+        }
+        Ok(())
+    }
+
+    fn take_copied(&self, tail: &mut Tail, record: &Record<'_>, position: u64, length: u64) -> io::Result<()> {
+        if let Some((queue, entry)) = self.entry(record, position, length)? {
+            let offset = record.queue_offset;
+            if offset < queue.next_offset() {
+                // What waits to be visible in it was deleted on the master, too.
+                tail.pending.retain(|pending| !Arc::ptr_eq(&pending.queue, &queue));
+                tail.entries -= queue.rewind(offset)?;
+            }
+            queue.set_next_offset(offset + 1);
+            tail.pending.push_back(Pending { end: position + length, queue, offset, entry });
+        }
+        if self.index.is_some() {
+            index::hashes(record, |hash| tail.keys.push_back(Key::new(hash, position, record.store_timestamp)));
+        }
+        tail.timestamp = tail.timestamp.max(record.store_timestamp);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::tests::{SEGMENT, open, send};
+    use crate::{Batch, GetLimits, GetStatus, Policy};
+
+    fn roots() -> (TempDir, TempDir) {
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap())
+    }
+
+    fn fill(master: &Store, topic: &str, numbers: std::ops::Range<i32>) {
+        for number in numbers {
+            let body = vec![b'a' + (number % 26) as u8; 10 + number as usize * 37 % 300];
+            send(master, topic, number % 3, &body, i64::from(number));
+        }
+    }
+
+    /// Copies what the slave lacks, in pieces of `cut` bytes.
+    fn copy(master: &Store, slave: &Store, cut: usize) -> Result<(), CopyError> {
+        let mut offset = slave.written_and_persisted().0.max(master.min_offset());
+        while let Some(slice) = master.log_bytes(offset, cut) {
+            slave.append_copied(offset, slice.bytes())?;
+            offset += slice.bytes().len() as u64;
+        }
+        Ok(())
+    }
+
+    fn same(master: &Store, slave: &Store) {
+        assert_eq!(slave.visible(), master.visible());
+        let files = |store: &Store| {
+            let kept = store
+                .log
+                .all()
+                .into_iter()
+                .filter(|segment| segment.base >= slave.min_offset() && segment.base < store.visible());
+            kept.map(|segment| (segment.base, segment.bytes().unwrap().to_vec())).collect::<Vec<_>>()
+        };
+        assert!(files(master) == files(slave), "the logs differ");
+        for queue in master.queues() {
+            let other = slave.find_queue(&queue.topic, queue.id).unwrap();
+            assert_eq!((other.max_offset(), other.next_offset()), (queue.max_offset(), queue.next_offset()));
+            let limits = GetLimits {
+                messages: 1000,
+                bytes: usize::MAX,
+                cold_messages: 1000,
+                cold_bytes: usize::MAX,
+                cold_distance: u64::MAX,
+                scanned: 1000,
+            };
+            let read = |store: &Store, queue| {
+                let from = other.min_offset();
+                store.get(Some(queue), from, &limits, |_| true, |_| true).map(|r| (r.status, r.messages.len())).unwrap()
+            };
+            assert_eq!(read(slave, &other), read(master, &queue));
+            assert_eq!(read(slave, &other).0, GetStatus::Found);
+        }
+    }
+
+    #[test]
+    fn a_copy_is_the_same_bytes_and_has_the_same_queues_however_it_is_cut() {
+        for policy in [Policy::Written, Policy::Persisted] {
+            for cut in [1, 7, 100, 4095, 100_000] {
+                let (here, there) = roots();
+                let (master, slave) = (open(&here, Policy::Written), open(&there, policy));
+                fill(&master, "T", 0..60);
+                copy(&master, &slave, cut).unwrap();
+                let kept = if policy == Policy::Written { slave.written_and_persisted().0 } else { 0 };
+                assert_eq!((slave.copied(), slave.visible()), (kept, kept));
+                slave.sync().unwrap();
+                same(&master, &slave);
+                assert_eq!(slave.query("T", "k", 9, 0, i64::MAX).unwrap().len(), 0);
+                slave.checkpoint().unwrap();
+                fill(&master, "U", 60..90);
+                copy(&master, &slave, cut).unwrap();
+                drop(slave);
+                let slave = open(&there, policy);
+                same(&master, &slave);
+                assert_eq!(slave.recovered().cut, None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_takes_no_messages_of_its_own_until_it_is_none() {
+        let (here, there) = roots();
+        let (master, slave) = (open(&here, Policy::Written), open(&there, Policy::Written));
+        fill(&master, "T", 0..9);
+        slave.set_copy(true);
+        copy(&master, &slave, 50).unwrap();
+        assert!(matches!(slave.append(&mut Batch::default(), 1), Err(AppendError::Copy)));
+        slave.set_copy(false);
+        let (place, _) = send(&slave, "T", 0, b"mine", 100);
+        assert_eq!((place.physical_offset, place.queue_offset), (master.visible(), 3));
+    }
+
+    #[test]
+    fn a_record_that_was_cut_by_a_stop_is_copied_again() {
+        let (here, there) = roots();
+        let (master, slave) = (open(&here, Policy::Written), open(&there, Policy::Written));
+        fill(&master, "T", 0..5);
+        let all = master.log_bytes(0, usize::MAX).unwrap();
+        let half = all.bytes().len() - 20;
+        slave.append_copied(0, &all.bytes()[..half]).unwrap();
+        assert!(slave.visible() < half as u64);
+        slave.close().unwrap();
+        drop(slave);
+        let slave = open(&there, Policy::Written);
+        assert!(slave.visible() < half as u64);
+        copy(&master, &slave, 64).unwrap();
+        same(&master, &slave);
+    }
+
+    #[test]
+    fn an_empty_copy_can_begin_at_a_later_file() {
+        let (here, there) = roots();
+        let (master, slave) = (open(&here, Policy::Written), open(&there, Policy::Written));
+        fill(&master, "T", 0..60);
+        let from = master.last_file();
+        assert!(from >= SEGMENT);
+        assert!(matches!(slave.append_copied(from + 1, b"x"), Err(CopyError::Apart { .. })));
+        slave.append_copied(from, master.log_bytes(from, usize::MAX).unwrap().bytes()).unwrap();
+        assert_eq!((slave.min_offset(), slave.visible()), (from, master.visible()));
+        let (mine, theirs) = (slave.find_queue("T", 0).unwrap(), master.find_queue("T", 0).unwrap());
+        assert_eq!(mine.max_offset(), theirs.max_offset());
+        assert!(mine.min_offset() > 0);
+        slave.close().unwrap();
+        drop(slave);
+        let slave = open(&there, Policy::Written);
+        assert_eq!((slave.recovered().messages, slave.find_queue("T", 0).unwrap().min_offset()), (0, mine.min_offset()));
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_on_the_master_begins_anew_here() {
+        let (here, there) = roots();
+        let (master, slave) = (open(&here, Policy::Written), open(&there, Policy::Persisted));
+        fill(&master, "T", 0..30);
+        copy(&master, &slave, 1000).unwrap();
+        slave.sync().unwrap();
+        fill(&master, "T", 30..40);
+        copy(&master, &slave, 1000).unwrap();
+        master.delete_topic("T").unwrap();
+        fill(&master, "T", 40..46);
+        copy(&master, &slave, 1000).unwrap();
+        slave.sync().unwrap();
+        same(&master, &slave);
+        slave.close().unwrap();
+        drop(slave);
+        let slave = open(&there, Policy::Persisted);
+        assert_eq!(slave.recovered().messages, 0, "the checkpoint counts the queues' entries right");
+    }
+
+    #[test]
+    fn what_is_no_copy_is_refused_and_dropped() {
+        let (here, there) = roots();
+        let (master, slave) = (open(&here, Policy::Written), open(&there, Policy::Written));
+        fill(&master, "T", 0..5);
+        copy(&master, &slave, 1000).unwrap();
+        let end = slave.visible();
+        assert!(matches!(slave.append_copied(end + 1, b"x"), Err(CopyError::Apart { .. })));
+        let Err(CopyError::NoRecord { position, .. }) = slave.append_copied(end, &[7; 100]) else { panic!("taken") };
+        assert_eq!((position, slave.written_and_persisted().0), (end, end));
+        let first = master.log_bytes(0, 400).unwrap();
+        assert!(matches!(slave.append_copied(end, first.bytes()), Err(CopyError::NoRecord { .. })), "of another place");
+        let blank = crate::log::blank(50);
+        assert!(matches!(slave.append_copied(end, &blank), Err(CopyError::OtherFileSize { .. })));
+        fill(&master, "T", 5..50);
+        copy(&master, &slave, 1000).unwrap();
+        same(&master, &slave);
+    }
+}

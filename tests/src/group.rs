@@ -1,0 +1,221 @@
+//! Masters and slaves, of Java and of this project, with a name server of this project.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::clients::java_server_jars;
+use crate::server::{java, lasting_broker_port};
+use crate::{Whose, binary, free_port, wait_for};
+
+/// A broker of a group.
+pub struct Member {
+    whose: Whose,
+    pub port: u16,
+    home: PathBuf,
+    child: Option<Child>,
+    runs: usize,
+}
+
+/// Brokers and a name server, all with directories of their own. Stopped and removed when dropped.
+pub struct Group {
+    directory: TempDir,
+    namesrv: Child,
+    namesrv_port: u16,
+    members: Vec<Member>,
+}
+
+fn spawn(command: &mut Command, log: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(log).unwrap();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+impl Group {
+    /// Starts the name server.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let namesrv_port = free_port();
+        let config = directory.path().join("namesrv.conf");
+        fs::write(&config, format!("listenPort={namesrv_port}\n")).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["namesrv", "-c"]).arg(&config).env("HOME", directory.path());
+        let namesrv = spawn(&mut command, &directory.path().join("namesrv.log"));
+        Self { directory, namesrv, namesrv_port, members: Vec::new() }
+    }
+
+    /// The name server's address, for clients.
+    pub fn name_server(&self) -> String {
+        format!("127.0.0.1:{}", self.namesrv_port)
+    }
+
+    /// Adds a broker and starts it. Returns its number; `None` where there is no Java.
+    pub fn add(&mut self, whose: Whose, settings: &str) -> Option<usize> {
+        if let Whose::Java(version) = whose {
+            java_server_jars(version)?;
+        }
+        let number = self.members.len();
+        let home = self.directory.path().join(number.to_string());
+        fs::create_dir_all(home.join("conf")).unwrap();
+        // 4.9 wants this file; 5.x has its own beside its classes.
+        fs::write(home.join("conf/logback_broker.xml"), "<configuration><root level=\"OFF\"/></configuration>").unwrap();
+        let port = lasting_broker_port();
+        let store = home.join("store");
+        let settings = format!(
+            "brokerIP1=127.0.0.1\nlistenPort={port}\nhaListenPort={}\nnamesrvAddr=127.0.0.1:{}\nstorePathRootDir={}\n\
+             storePathCommitLog={}\nmappedFileSizeCommitLog=1048576\nhaSendHeartbeatInterval=500\n{settings}",
+            port + 1,
+            self.namesrv_port,
+            store.display(),
+            store.join("commitlog").display()
+        );
+        fs::write(home.join("broker.conf"), settings).unwrap();
+        self.members.push(Member { whose, port, home, child: None, runs: 0 });
+        self.launch(number);
+        Some(number)
+    }
+
+    /// Starts a broker again that was stopped or killed.
+    pub fn launch(&mut self, number: usize) {
+        let member = &mut self.members[number];
+        assert!(member.child.is_none(), "broker {number} still runs");
+        member.runs += 1;
+        let mut command = match member.whose {
+            Whose::Ferrocket => {
+                let mut command = Command::new(binary());
+                command.arg("broker").env("HOME", &member.home);
+                command
+            }
+            Whose::Java(version) => {
+                let jars = java_server_jars(version).expect("Java was there a moment ago");
+                java(&jars, &member.home, "org.apache.rocketmq.broker.BrokerStartup")
+            }
+        };
+        command.arg("-c").arg(member.home.join("broker.conf"));
+        member.child = Some(spawn(&mut command, &member.log_path()));
+        wait_for("the broker to be ready", || {
+            let ended = member.child.as_mut().and_then(|c| c.try_wait().unwrap());
+            assert!(ended.is_none(), "{:?} ended: {}", member.whose, member.log());
+            member.log().contains("boot success").then_some(())
+        });
+    }
+
+    /// Where a broker is reached.
+    pub fn broker(&self, number: usize) -> String {
+        format!("127.0.0.1:{}", self.members[number].port)
+    }
+
+    /// What the newest run of a broker printed.
+    pub fn log(&self, number: usize) -> String {
+        self.members[number].log()
+    }
+
+    pub fn store(&self, number: usize) -> PathBuf {
+        self.members[number].home.join("store")
+    }
+
+    /// Kills a broker as a crash would.
+    pub fn kill(&mut self, number: usize) {
+        if let Some(mut child) = self.members[number].child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Stops a broker in good order.
+    pub fn stop(&mut self, number: usize) {
+        if let Some(mut child) = self.members[number].child.take() {
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+            wait_for("the broker to stop", || child.try_wait().unwrap());
+        }
+    }
+
+    /// Sends a broker a signal.
+    pub fn signal(&self, number: usize, signal: Signal) {
+        let child = self.members[number].child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+
+    /// What `ferrocket admin` prints.
+    pub fn admin(&self, arguments: &[&str]) -> String {
+        let output = Command::new(binary()).arg("admin").args(arguments).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// The figures of `brokerStatus`.
+    pub fn status(&self, number: usize) -> BTreeMap<String, String> {
+        let text = self.admin(&["brokerStatus", "-b", &self.broker(number)]);
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
+    }
+
+    fn end(&self, number: usize) -> u64 {
+        self.status(number).get("commitLogMaxOffset").and_then(|end| end.parse().ok()).unwrap_or(0)
+    }
+
+    /// Waits until a slave's commit log ends where its master's does, and compares them from the slave's first byte on.
+    /// Returns where the slave's begins and both end.
+    ///
+    /// # Panics
+    /// When they differ, or the slave does not catch up.
+    pub fn wait_for_copy(&self, master: usize, slave: usize) -> (u64, u64) {
+        let end = wait_for("the slave to have the master's log", || {
+            let end = self.end(master);
+            (end > 0 && self.end(slave) == end).then_some(end)
+        });
+        let begin = self.status(slave)["commitLogMinOffset"].parse().unwrap();
+        assert!(self.log_bytes(master, begin, end) == self.log_bytes(slave, begin, end), "the logs differ below {end}");
+        (begin, end)
+    }
+
+    fn log_bytes(&self, number: usize, begin: u64, end: u64) -> Vec<u8> {
+        const FILE: u64 = 1024 * 1024;
+        let mut bytes = vec![0; (end - begin) as usize];
+        let mut position = begin;
+        while position < end {
+            let base = position - position % FILE;
+            let file = File::open(self.store(number).join(format!("commitlog/{base:020}"))).unwrap();
+            let length = (base + FILE).min(end) - position;
+            file.read_exact_at(&mut bytes[(position - begin) as usize..][..length as usize], position - base).unwrap();
+            position += length;
+        }
+        bytes
+    }
+}
+
+impl Member {
+    fn log_path(&self) -> PathBuf {
+        self.home.join(format!("broker-{}.log", self.runs))
+    }
+
+    fn log(&self) -> String {
+        let own = fs::read_to_string(self.log_path()).unwrap_or_default();
+        own + &fs::read_to_string(self.home.join("logs/rocketmqlogs/broker.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let panicking = std::thread::panicking();
+        for member in &mut self.members {
+            if let Some(child) = &mut member.child {
+                // It may have ended already.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            if panicking {
+                eprintln!("broker {:?} at {} said:\n{}", member.whose, member.port, member.log());
+            }
+        }
+        let _ = self.namesrv.kill();
+        let _ = self.namesrv.wait();
+        if panicking {
+            let namesrv = fs::read_to_string(self.directory.path().join("namesrv.log")).unwrap_or_default();
+            eprintln!("the name server said:\n{namesrv}");
+        }
+    }
+}

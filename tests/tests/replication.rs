@@ -1,0 +1,137 @@
+//! Masters and slaves: logs are the same bytes, whoever's they are, and a consumer reads on from the slave.
+
+use rustix::process::Signal;
+use tests::{Client, Group, Whose, java_client, wait_for};
+
+const CLIENT: &str = "4.9.4";
+
+/// Sends `count` messages of a few KiB, so that the log has several files.
+fn send(client: &mut Client, group: &Group, topic: &str, count: usize) -> Vec<String> {
+    let prefix = format!("{}-", "x".repeat(3000));
+    client.call(&["sendAsync", &group.name_server(), topic, &prefix, &count.to_string()]);
+    (0..count).map(|number| format!("{prefix}{number}")).collect()
+}
+
+fn sorted(mut bodies: Vec<String>) -> Vec<String> {
+    bodies.sort();
+    bodies
+}
+
+fn master(role: &str) -> String {
+    format!("brokerName=a\nbrokerRole={role}\nslaveTimeout=500\nflushConsumerOffsetInterval=500\n")
+}
+
+const SLAVE: &str = "brokerName=a\nbrokerId=1\nbrokerRole=SLAVE\nflushConsumerOffsetInterval=500\n";
+
+/// The offsets that a group has committed at a broker, as its file has them.
+fn committed(group: &Group, broker: usize, consumers: &str) -> Option<String> {
+    let text = std::fs::read_to_string(group.store(broker).join("config/consumerOffset.json")).ok()?;
+    let at = text.find(&format!("@{consumers}\""))?;
+    let queues = &text[at..];
+    Some(queues[queues.find('{')?..=queues.find('}')?].replace(char::is_whitespace, ""))
+}
+
+#[test]
+fn a_consumer_reads_on_from_the_slave_and_the_master_gets_its_offsets_back() {
+    let Some(mut client) = java_client(CLIENT) else { return };
+    let mut group = Group::start();
+    let master = group.add(Whose::Ferrocket, &master("ASYNC_MASTER")).unwrap();
+    client.call(&["producer", &group.name_server(), "producers"]);
+    let mut sent = send(&mut client, &group, "Orders", 600);
+    let slave = group.add(Whose::Ferrocket, SLAVE).unwrap();
+    let (begin, end) = group.wait_for_copy(master, slave);
+    assert!(begin == 0 && end > 1024 * 1024, "a slave that is new copies all: {begin} to {end}");
+    client.call(&["push", &group.name_server(), "readers", "Orders", "*", "0"]);
+    assert_eq!(sorted(client.bodies(&["poll", "readers", "600"])), sorted(sent.clone()));
+    client.call(&["stopPush", "readers"]);
+    sent = send(&mut client, &group, "Orders", 50);
+    let at_master = wait_for("the offsets at the master", || committed(&group, master, "readers"));
+    wait_for("the offsets at the slave", || (committed(&group, slave, "readers")? == at_master).then_some(()));
+    group.wait_for_copy(master, slave);
+    group.kill(master);
+    client.call(&["push", &group.name_server(), "readers", "Orders", "*", "0"]);
+    assert_eq!(sorted(client.bodies(&["poll", "readers", "50"])), sorted(sent));
+    client.call(&["stopPush", "readers"]);
+    let at_slave = wait_for("new offsets at the slave", || committed(&group, slave, "readers").filter(|o| *o != at_master));
+    group.launch(master);
+    wait_for("the offsets back at the master", || (committed(&group, master, "readers")? == at_slave).then_some(()));
+    send(&mut client, &group, "Orders", 10);
+    group.wait_for_copy(master, slave);
+    group.stop(slave);
+    send(&mut client, &group, "Orders", 400);
+    group.launch(slave);
+    group.wait_for_copy(master, slave);
+}
+
+#[test]
+fn a_sync_master_says_what_the_slave_has() {
+    let Some(mut client) = java_client(CLIENT) else { return };
+    let mut group = Group::start();
+    let master = group.add(Whose::Ferrocket, &master("SYNC_MASTER")).unwrap();
+    let server = group.name_server();
+    client.call(&["producer", &server, "producers"]);
+    let mut status = |body: &str| client.call(&["send", &server, "Orders", "A", body])[0].clone();
+    assert_eq!(status("alone"), "SLAVE_NOT_AVAILABLE");
+    let slave = group.add(Whose::Ferrocket, &format!("{SLAVE}flushDiskType=SYNC_FLUSH\n")).unwrap();
+    group.wait_for_copy(master, slave);
+    wait_for("an answer of the slave", || (status("together") == "SEND_OK").then_some(()));
+    for number in 0..20 {
+        assert_eq!(status(&format!("together-{number}")), "SEND_OK");
+    }
+    group.signal(slave, Signal::STOP);
+    assert_eq!(status("the slave sleeps"), "FLUSH_SLAVE_TIMEOUT");
+    group.signal(slave, Signal::CONT);
+    wait_for("the slave to wake", || (status("awake") == "SEND_OK").then_some(()));
+    group.kill(slave);
+    wait_for("the slave to be missed", || (status("gone") == "SLAVE_NOT_AVAILABLE").then_some(()));
+    group.launch(slave);
+    group.wait_for_copy(master, slave);
+}
+
+/// Pairs with Java's broker, either being the master.
+fn mixed_pairs(version: &'static str) {
+    let Some(mut client) = java_client(CLIENT) else { return };
+    let mut group = Group::start();
+    let pairs = [(Whose::Ferrocket, Whose::Java(version)), (Whose::Java(version), Whose::Ferrocket)];
+    for (name, (whose_master, whose_slave)) in ["a", "b"].into_iter().zip(pairs) {
+        let named = |settings: &str| settings.replace("brokerName=a", &format!("brokerName={name}"));
+        let Some(master) = group.add(whose_master, &named(&master("SYNC_MASTER"))) else { return };
+        let topic = format!("Topic-{name}");
+        let address = group.broker(master);
+        group.admin(&["updateTopic", "-b", &address, "-n", &group.name_server(), "-t", &topic, "-r", "4", "-w", "4"]);
+        if name == "a" {
+            client.call(&["producer", &group.name_server(), "producers"]);
+        }
+        send(&mut client, &group, &topic, 500);
+        let slave = group.add(whose_slave, &named(&format!("{SLAVE}slaveReadEnable=true\n"))).unwrap();
+        let (begin, _) = group.wait_for_copy(master, slave);
+        assert_eq!(begin, 0, "a slave that is new copies all");
+        send(&mut client, &group, &topic, 100);
+        group.wait_for_copy(master, slave);
+        let answer = client.call(&["send", &group.name_server(), &topic, "A", "last"]);
+        assert_eq!(answer[0], "SEND_OK", "{whose_master:?} with {whose_slave:?}");
+        wait_for("the topic at the slave", || {
+            let topics = std::fs::read_to_string(group.store(slave).join("config/topics.json")).unwrap_or_default();
+            topics.contains(&topic).then_some(())
+        });
+        group.kill(master);
+        let readers = format!("readers-{name}");
+        client.call(&["push", &group.name_server(), &readers, &topic, "*", "0"]);
+        assert_eq!(client.bodies(&["poll", &readers, "601"]).len(), 601, "{whose_slave:?} gives all");
+        client.call(&["stopPush", &readers]);
+        group.launch(master);
+        group.wait_for_copy(master, slave);
+        group.stop(slave);
+        group.stop(master);
+    }
+}
+
+#[test]
+fn pairs_with_java_4_9_4() {
+    mixed_pairs("4.9.4");
+}
+
+#[test]
+fn pairs_with_java_5_4_0() {
+    mixed_pairs("5.4.0");
+}
