@@ -67,7 +67,7 @@ impl Group {
         let store = home.join("store");
         let settings = format!(
             "brokerIP1=127.0.0.1\nlistenPort={port}\nhaListenPort={}\nnamesrvAddr=127.0.0.1:{}\nstorePathRootDir={}\n\
-             storePathCommitLog={}\nmappedFileSizeCommitLog=1048576\nhaSendHeartbeatInterval=500\n{settings}",
+             storePathCommitLog={}\nmappedFileSizeCommitLog=1048576\nhaSendHeartbeatInterval=500\nwaitTimeMillsInSendQueue=30000\n{settings}",
             port + 1,
             self.namesrv_port,
             store.display(),

@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use protocol::bodies::{HaMaster, HaSlave, HaStatus};
+use protocol::exchange::Call;
+use protocol::fastjson;
+use protocol::requests::ExchangeBrokerHaInfo;
 use replication::ha::Extent;
 use replication::replicas::{Demand, Peer, Replicas, Standing};
 use store::CopyError;
 
 use crate::Broker;
+use crate::handlers::Handled;
 
 /// Where a slave finds its master.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,9 +33,28 @@ pub struct Ha {
     master: Mutex<Master>,
     /// The master's log comes in.
     follows: AtomicBool,
+    link: Mutex<Link>,
+    /// Held while this slave becomes the master.
+    pub promoting: Mutex<()>,
+    /// Where the log ended when the broker was opened.
+    first_end: u64,
+}
+
+/// A slave's connection with its master.
+#[derive(Default)]
+struct Link {
+    heard: i64,
+    wrote: i64,
+    /// Since when bytes are counted, and how many they are; and those of the second before.
+    second: (i64, u64),
+    last_second: u64,
 }
 
 impl Ha {
+    pub fn new(first_end: u64) -> Self {
+        Self { first_end, ..Self::default() }
+    }
+
     pub fn standing(&self, end: u64, demand: Demand) -> Standing {
         self.replicas.lock().standing(end, demand)
     }
@@ -98,9 +122,26 @@ impl Broker {
         master
     }
 
-    /// The master's log comes in, or does not any more.
-    pub fn set_follows(&self, follows: bool) {
-        self.ha.follows.store(follows, Ordering::Relaxed);
+    /// So many bytes came from the master.
+    pub fn master_heard(&self, bytes: usize, now: i64) {
+        self.ha.follows.store(true, Ordering::Relaxed);
+        let mut link = self.ha.link.lock();
+        link.heard = now;
+        if now - link.second.0 >= 1000 {
+            link.last_second = link.second.1;
+            link.second = (now, 0);
+        }
+        link.second.1 += bytes as u64;
+    }
+
+    /// The master was told how far this slave is.
+    pub fn master_told(&self, now: i64) {
+        self.ha.link.lock().wrote = now;
+    }
+
+    /// The master's log does not come in any more.
+    pub fn master_lost(&self) {
+        self.ha.follows.store(false, Ordering::Relaxed);
     }
 
     /// Whether this is a slave that is connected with its master.
@@ -128,10 +169,58 @@ impl Broker {
         }
     }
 
+    /// The address at which slaves get the log.
+    pub fn ha_address(&self) -> String {
+        let config = self.config();
+        format!("{}:{}", config.broker_ip2, config.ha_listen_port)
+    }
+
+    fn ha_status(&self) -> HaStatus {
+        let (written, _) = self.store.written_and_persisted();
+        if self.is_slave() {
+            let link = self.ha.link.lock();
+            let master = HaMaster {
+                activated: self.follows(),
+                last_read_timestamp: link.heard,
+                last_write_timestamp: link.wrote,
+                master_addr: self.master().ha_address,
+                master_flush_offset: 0,
+                max_offset: written as i64,
+                transferred_byte_in_second: link.last_second as i64,
+            };
+            return HaStatus { ha_client_runtime_info: master, ..HaStatus::default() };
+        }
+        let gap = i64::from(self.config().ha_max_gap_not_in_sync);
+        let slave = |peer: &Peer| {
+            let acked = peer.acked.unwrap_or(0) as i64;
+            let diff = written as i64 - acked;
+            HaSlave {
+                addr: peer.address.clone(),
+                diff,
+                in_sync: peer.acked.is_some() && diff < gap,
+                slave_ack_offset: acked,
+                transfer_from_where: peer.next as i64,
+                transferred_byte_in_second: peer.bytes_a_second as i64,
+            }
+        };
+        let slaves: Vec<_> = self.ha.replicas.lock().peers().map(slave).collect();
+        HaStatus {
+            in_sync_slave_nums: slaves.iter().filter(|slave| slave.in_sync).count() as i32,
+            ha_connection_info: slaves,
+            master: true,
+            master_commit_log_max_offset: written as i64,
+            ..HaStatus::default()
+        }
+    }
+
     /// Figures of `brokerStatus` on master and slave groups.
     pub(crate) fn ha_figures(&self) -> BTreeMap<String, String> {
         let (written, _) = self.store.written_and_persisted();
-        let mut figures = BTreeMap::new();
+        let (messages, newest) = self.store.messages_and_newest();
+        let mut figures = BTreeMap::from([
+            ("messagesInQueues".to_owned(), messages.to_string()),
+            ("newestMessageTimeStamp".to_owned(), newest.to_string()),
+        ]);
         for peer in self.ha.replicas.lock().peers() {
             let behind = written - peer.acked.unwrap_or(0).min(written);
             figures.insert(format!("slave_{}", peer.address), format!("{behind} B behind, {} B/s", peer.bytes_a_second));
@@ -144,4 +233,28 @@ impl Broker {
         }
         figures
     }
+}
+
+pub fn get_broker_ha_status(broker: &Broker, call: &mut Call<'_>) -> Handled {
+    call.reply_body(&fastjson::to_vec(&broker.ha_status()));
+    Ok(())
+}
+
+/// EXCHANGE_BROKER_HA_INFO: a slave is told where its master is, or a master says where it is.
+pub fn exchange_ha_info(broker: &Broker, call: &mut Call<'_>, request: ExchangeBrokerHaInfo<'_>) -> Handled {
+    let nothing = ExchangeBrokerHaInfo { master_ha_address: None, master_flush_offset: None, master_address: None };
+    match request.master_ha_address {
+        Some(ha_address) if broker.is_slave() => {
+            let address = request.master_address.map_or_else(|| broker.master().address, |address| Some(address.to_owned()));
+            broker.master_found(Master { address, ha_address: Some(ha_address.to_owned()) });
+            call.reply(&nothing);
+        }
+        None if !broker.is_slave() => call.reply(&ExchangeBrokerHaInfo {
+            master_ha_address: Some(&broker.ha_address()),
+            master_flush_offset: Some(broker.ha.first_end as i64),
+            master_address: Some(&broker.address()),
+        }),
+        _ => call.reply(&nothing),
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ mod announce;
 mod asked;
 pub mod clients;
 pub mod config;
+pub mod epochs;
 pub mod filter;
 mod ha;
 pub mod handlers;
@@ -129,6 +130,7 @@ pub struct Broker {
     admission: Admission,
     waiting: Mutex<VecDeque<Waiting>>,
     ha: ha::Ha,
+    epochs: epochs::Epochs,
     /// Buffers of reads that are done, for the next.
     spare_sends: Mutex<Vec<Sends>>,
     shell: Arc<dyn Shell>,
@@ -176,6 +178,8 @@ impl Broker {
         let interval = config.transaction_check_interval;
         let transactions = Transactions::open(&store, &offsets, now, interval)?;
         let timer = |after: i64| AtomicI64::new(now + after);
+        let epochs = epochs::Epochs::open(store.root())?;
+        let ha = ha::Ha::new(store.written_and_persisted().0);
         let broker = Self {
             timers: Timers { sample: timer(0), housekeeping: timer(HOUSEKEEPING_MS) },
             storage: storage::Timers::new(now, i64::from(config.flush_consumer_offset_interval)),
@@ -198,7 +202,8 @@ impl Broker {
             stats: Stats::default(),
             admission: Admission::default(),
             waiting: Mutex::default(),
-            ha: ha::Ha::default(),
+            ha,
+            epochs,
             spare_sends: Mutex::default(),
             shell,
             store_host,
@@ -206,12 +211,13 @@ impl Broker {
             rotation: AtomicU32::new(0),
         };
         broker.create_system_topics(now)?;
-        broker.store.set_copy(broker.is_slave());
-        if !broker.is_slave() {
+        if broker.is_slave() {
+            broker.store.begin_copy();
+        } else {
             broker.limit_offsets();
-        }
-        if broker.store.rebuilding().is_none() && !broker.is_slave() {
-            broker.read_pops(now);
+            if broker.store.rebuilding().is_none() {
+                broker.read_pops(now);
+            }
         }
         Ok(broker)
     }
@@ -633,6 +639,10 @@ impl Broker {
             QueryTopicConsumeByWho::CODE => topics::query_topic_consume_by_who(self, call, call.header.read()?),
             QueryTopicsByConsumer::CODE => topics::query_topics_by_consumer(self, call, call.header.read()?),
             GetBrokerRuntimeInfo::CODE => admin::get_broker_runtime_info(self, call),
+            GetBrokerHaStatus::CODE => ha::get_broker_ha_status(self, call),
+            GetBrokerEpochCache::CODE => epochs::get_broker_epoch_cache(self, call),
+            PromoteSlave::CODE => epochs::promote_slave(self, call, call.header.read()?),
+            ExchangeBrokerHaInfo::CODE => ha::exchange_ha_info(self, call, call.header.read()?),
             GetBrokerConfig::CODE => admin::get_broker_config(self, call),
             UpdateBrokerConfig::CODE => admin::update_broker_config(self, call),
             _ => self.dispatch_tool(call),

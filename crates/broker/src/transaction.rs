@@ -199,6 +199,13 @@ impl Transactions {
         Ok(Self { state: Mutex::new(state) })
     }
 
+    /// Reads the topics again: they have grown from elsewhere.
+    pub fn open_again(&self, store: &Store, offsets: &Offsets, now: i64, interval: i64) -> io::Result<()> {
+        let Self { state } = Self::open(store, offsets, now, interval)?;
+        *self.state.lock() = state.into_inner();
+        Ok(())
+    }
+
     /// What became of the batch that held an outcome: with it, the half message is resolved, or open again.
     pub fn ended(&self, ended: &Ended, appended: bool) {
         let Some(offset) = ended.queue_offset else { return };

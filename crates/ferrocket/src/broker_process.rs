@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::boot::{self, Environment, Exit};
 use crate::registration::Registrar;
-use crate::{ProcessOptions, ha, logging, slave};
+use crate::{ProcessOptions, ha, logging, rejoin, slave};
 
 /// How often the broker's timers are looked at; delayed messages are late by this at the most.
 const TICK: Duration = Duration::from_millis(10);
@@ -51,17 +51,28 @@ pub fn run(options: &ProcessOptions) -> Result<i32> {
     }
     logging::start(Some(&environment.user_home), "broker");
     boot::raise_file_limit();
-    boot::runtime()?.block_on(async {
+    boot::runtime()?.block_on(serve(config, options.config_file.clone()))
+}
+
+/// Serves until the process is told to stop. A broker whose place in its group has changed is opened again.
+async fn serve(mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result<i32> {
+    loop {
         let workers = boot::workers()?;
-        let running = start(&workers, config, options.config_file.clone()).await?;
-        let config = running.broker.config();
+        let running = start(&workers, config, config_file.clone()).await?;
+        config = BrokerConfig::clone(&running.broker.config());
         let servers =
             if config.namesrv_addr.is_empty() { String::new() } else { format!(" and name server is {}", config.namesrv_addr) };
         println!("The broker[{}, {}] boot success. serializeType=JSON{servers}", config.broker_name, running.broker.address());
-        boot::stop_signal().await?;
+        let again = tokio::select! {
+            stopped = boot::stop_signal() => stopped.map(|()| false)?,
+            () = running.reopen.notified() => true,
+        };
+        config = BrokerConfig::clone(&running.broker.config());
         running.stop(&workers).await?;
-        Ok(0)
-    })
+        if !again {
+            return Ok(0);
+        }
+    }
 }
 
 /// Completes the settings; what does not fit together is a refusal with Java's exit code.
@@ -150,6 +161,8 @@ pub struct Running {
     registrar: Registrar,
     registering: Vec<tokio::task::JoinHandle<()>>,
     copying: tokio::task::JoinHandle<()>,
+    /// Another broker has become the master: this one has to be opened again, to follow it.
+    pub reopen: Arc<Notify>,
     stop: Arc<AtomicBool>,
     stop_ha: Arc<Notify>,
     sync: Arc<Wanted>,
@@ -157,8 +170,9 @@ pub struct Running {
 }
 
 /// Opens a broker, serves it on its port and on the VIP port, and registers it.
-pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Running> {
+pub async fn start(workers: &Arc<Workers>, mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Running> {
     let host = boot::resolve(&config.broker_ip1, config.listen_port).context("brokerIP1")?;
+    rejoin::rejoin(&mut config, &host.to_string(), config_file.as_ref()).await?;
     let (sync, register) = (Arc::new(Wanted::default()), Arc::new(Notify::new()));
     let (routes, wanted_routes) = mpsc::channel(MAX_WANTED_ROUTES);
     let (grew, grown) = watch::channel(());
@@ -180,14 +194,15 @@ pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Op
     }
     listen(workers, &broker)?;
     let (stop, stop_ha) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
-    let ha = ha_loop(&broker, grown, stop_ha.clone())?;
+    let reopen = Arc::new(Notify::new());
+    let ha = ha_loop(&broker, grown, stop_ha.clone(), reopen.clone())?;
     let threads = vec![
         spawn("ha", ha)?,
         spawn("tick", tick_loop(broker.clone(), stop.clone()))?,
         spawn("sync", sync_loop(broker.clone(), sync.clone(), stop.clone()))?,
         spawn("storage", storage_loop(broker.clone(), stop.clone()))?,
     ];
-    let registrar = Registrar::new(broker.clone());
+    let registrar = Registrar::new(broker.clone(), reopen.clone());
     if broker.config().name_servers().is_empty() {
         tracing::warn!("no name server is given (-n, namesrvAddr or $NAMESRV_ADDR): clients will not find this broker");
     }
@@ -196,7 +211,7 @@ pub async fn start(workers: &Arc<Workers>, config: BrokerConfig, config_file: Op
     let registering =
         vec![tokio::spawn(registrar.clone().run(register)), tokio::spawn(registrar.clone().ask_routes(wanted_routes))];
     let copying = tokio::spawn(slave::run(broker.clone()));
-    Ok(Running { broker, registrar, registering, copying, stop, stop_ha, sync, threads })
+    Ok(Running { broker, registrar, registering, copying, reopen, stop, stop_ha, sync, threads })
 }
 
 fn listen(workers: &Arc<Workers>, broker: &Arc<Broker>) -> Result<()> {
@@ -214,14 +229,19 @@ fn listen(workers: &Arc<Workers>, broker: &Arc<Broker>) -> Result<()> {
 }
 
 /// Listens on the HA port: a broker that can't be copied says so at once.
-fn ha_loop(broker: &Arc<Broker>, grown: watch::Receiver<()>, stop: Arc<Notify>) -> Result<impl FnOnce() + use<>> {
+fn ha_loop(
+    broker: &Arc<Broker>,
+    grown: watch::Receiver<()>,
+    stop: Arc<Notify>,
+    reopen: Arc<Notify>,
+) -> Result<impl FnOnce() + use<>> {
     let config = broker.config();
     let address = boot::resolve(&config.bind_address, config.ha_listen_port)?;
     let listener = std::net::TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .with_context(|| format!("can't listen on {address} for slaves (haListenPort): is another program using the port?"))?;
     let broker = broker.clone();
-    Ok(move || ha::run(broker, listener, grown, stop))
+    Ok(move || ha::run(broker, listener, grown, &stop, reopen))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {

@@ -20,6 +20,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
+use crate::rejoin;
+
 /// How soon a slave tries again to reach its master.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// Bytes that a slave reads at a time.
@@ -33,14 +35,14 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Listens for slaves, and follows the master while this broker is a slave, until `stop` is said. Runs on the thread that
-/// calls it; `grew` is told of more log.
-pub fn run(broker: Arc<Broker>, listener: std::net::TcpListener, grew: watch::Receiver<()>, stop: Arc<Notify>) {
+/// calls it; `grew` is told of more log. A slave whose log has to be cut to follow its master asks to be opened again.
+pub fn run(broker: Arc<Broker>, listener: std::net::TcpListener, grew: watch::Receiver<()>, stop: &Notify, reopen: Arc<Notify>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener)?;
             tokio::spawn(accept(broker.clone(), listener, grew.clone()));
-            tokio::spawn(follow(broker, grew));
+            tokio::spawn(follow(broker, grew, reopen));
             stop.notified().await;
             Ok(())
         })
@@ -148,13 +150,13 @@ async fn send_log(
 }
 
 /// Fetches the master's log for as long as this broker is a slave.
-async fn follow(broker: Arc<Broker>, grew: watch::Receiver<()>) {
+async fn follow(broker: Arc<Broker>, grew: watch::Receiver<()>, reopen: Arc<Notify>) {
     loop {
         if broker.is_slave()
             && let Some(master) = broker.master().ha_address
         {
-            let ended = copy_from(&broker, &master, grew.clone()).await;
-            broker.set_follows(false);
+            let ended = copy_from(&broker, &master, grew.clone(), &reopen).await;
+            broker.master_lost();
             if let Err(error) = ended {
                 tracing::warn!("the log of the master at {master} is not copied, which is tried again: {error:#}");
             }
@@ -164,9 +166,23 @@ async fn follow(broker: Arc<Broker>, grew: watch::Receiver<()>) {
 }
 
 /// Copies the log of the master at `master` until the connection ends or another broker is the master.
-async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver<()>) -> Result<()> {
+async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver<()>, reopen: &Notify) -> Result<()> {
     if broker.store.rebuilding().is_some() {
         return Ok(());
+    }
+    if let Some(address) = broker.master().address
+        && let Some(epochs) = rejoin::epochs_of(&address).await?
+    {
+        let own = broker.epochs().unwrap_or_default();
+        if epochs.current() < own.current() {
+            bail!("it is the master of epoch {}, and this broker's log is of epoch {}", epochs.current(), own.current());
+        }
+        let (end, _) = broker.store.written_and_persisted();
+        if own.parts_from(&epochs).is_some_and(|at| at < end) {
+            reopen.notify_one();
+            bail!("this broker's log goes on beyond the place where that one took over: it is opened again, and cut there");
+        }
+        broker.take_epochs(epochs)?;
     }
     // What is reported as the end of the log counts as kept.
     let syncing = broker.clone();
@@ -183,6 +199,7 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
         let (now, timing) = (now_ms(), broker.config().ha_timing());
         if let Some(report) = link.report(broker.store.copied(), now, &timing) {
             stream.write_all(&report).await?;
+            broker.master_told(now);
         }
         let wait = Duration::from_millis((link.wait_until(now, &timing)? - now).max(1) as u64);
         tokio::select! {
@@ -191,8 +208,8 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
                 if count == 0 {
                     bail!("the master closed the connection; its log says why");
                 }
-                broker.set_follows(true);
                 let (mut bytes, now) = (&buffer[..count], now_ms());
+                broker.master_heard(count, now);
                 while let Some((offset, piece)) = link.read(&mut bytes, now)? {
                     broker.copy(offset, piece, now)?;
                 }

@@ -6,6 +6,7 @@ mod ha;
 mod logging;
 mod namesrv_process;
 mod registration;
+mod rejoin;
 mod server;
 mod shutdown;
 mod slave;

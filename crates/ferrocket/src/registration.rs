@@ -12,6 +12,8 @@ use protocol::requests::{GetRouteInfo, RegisterBroker, RegisterBrokerReply, Unre
 use protocol::{codes, record};
 use tokio::sync::{Notify, mpsc};
 
+use crate::rejoin;
+
 /// The period is kept within these, whatever is configured.
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const MAX_PERIOD: Duration = Duration::from_secs(60);
@@ -26,23 +28,33 @@ const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Registrar {
     broker: Arc<Broker>,
-    ha_address: String,
+    /// Another broker is the master now.
+    reopen: Arc<Notify>,
     pool: Pool,
 }
 
 impl Registrar {
-    pub fn new(broker: Arc<Broker>) -> Self {
-        let config = broker.config();
-        let ha_address = format!("{}:{}", config.broker_ip2, config.ha_listen_port);
-        Self { broker, ha_address, pool: Pool::default() }
+    pub fn new(broker: Arc<Broker>, reopen: Arc<Notify>) -> Self {
+        Self { broker, reopen, pool: Pool::default() }
     }
 
     /// Registers with all name servers, and gives the answers that waited for it. `true` where all of them took it.
     pub async fn register_now(&self) -> bool {
         let ticket = self.broker.registration_begins();
         let all = self.register().await;
+        self.look_for_newer_master().await;
         self.broker.registration_ended(ticket);
         all
+    }
+
+    /// A master of a group that finds another one in a newer epoch takes no messages any more, and follows it.
+    async fn look_for_newer_master(&self) {
+        let Some(own) = self.broker.epochs().filter(|_| !self.broker.is_slave()) else { return };
+        let other = rejoin::other_master(&self.broker.config(), &self.broker.address(), &self.pool).await;
+        if let Some(other) = other.filter(|other| other.epochs.current() > own.current()) {
+            self.broker.step_down(&other.address);
+            self.reopen.notify_one();
+        }
     }
 
     async fn register(&self) -> bool {
@@ -71,7 +83,7 @@ impl Registrar {
             broker_name: &config.broker_name,
             broker_addr: &address,
             cluster_name: &config.broker_cluster_name,
-            ha_server_addr: &self.ha_address,
+            ha_server_addr: &self.broker.ha_address(),
             broker_id: config.broker_id,
             heartbeat_timeout_millis: None,
             enable_acting_master: None,

@@ -66,7 +66,7 @@ impl Routes {
     pub fn register(&mut self, registration: Registration, now: i64) -> Option<Registered> {
         let Registration { identity, ha_address, connection, expiry_ms, acting_master, topics, drop_missing } = registration;
         let key = (identity.cluster.clone(), identity.address.clone());
-        self.warn_of_shared_address(&key, &identity);
+        self.warn_of_shared_address(&key, &identity, connection);
         let known = self.brokers.get(&identity.name);
         if let Some(other) = known.and_then(|b| b.broker_addrs.get(&identity.id)).filter(|a| **a != identity.address) {
             let newer = self.live.get(&(identity.cluster.clone(), other.clone())).map(|l| l.version.state_version);
@@ -109,8 +109,9 @@ impl Routes {
         Some(self.master_for(&cluster, &name, id))
     }
 
-    fn warn_of_shared_address(&self, key: &(String, String), identity: &Identity) {
-        if let Some(live) = self.live.get(key).filter(|l| l.identity != *identity) {
+    /// Two brokers with one address; one that changes its number, as a slave that is promoted, keeps its connection.
+    fn warn_of_shared_address(&self, key: &(String, String), identity: &Identity, connection: u64) {
+        if let Some(live) = self.live.get(key).filter(|l| l.identity != *identity && l.connection != connection) {
             tracing::warn!(
                 "{} {} and {} {} both register {}: clients of one reach the other. Set brokerIP1 or listenPort to what each can be reached at",
                 live.identity.name,

@@ -569,6 +569,65 @@ pub struct LockBatchReply {
     pub lock_ok_mq_set: Vec<QueueValue>,
 }
 
+/// The answer to `GetBrokerHaStatus` (Java: `HARuntimeInfo`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HaStatus {
+    #[serde(deserialize_with = "or_default")]
+    pub ha_client_runtime_info: HaMaster,
+    #[serde(deserialize_with = "or_default")]
+    pub ha_connection_info: Vec<HaSlave>,
+    pub in_sync_slave_nums: i32,
+    pub master: bool,
+    pub master_commit_log_max_offset: i64,
+}
+
+/// A slave's connection with its master.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HaMaster {
+    pub activated: bool,
+    pub last_read_timestamp: i64,
+    pub last_write_timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_addr: Option<String>,
+    pub master_flush_offset: i64,
+    pub max_offset: i64,
+    pub transferred_byte_in_second: i64,
+}
+
+/// A master's connection with a slave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HaSlave {
+    pub addr: String,
+    pub diff: i64,
+    pub in_sync: bool,
+    pub slave_ack_offset: i64,
+    pub transfer_from_where: i64,
+    pub transferred_byte_in_second: i64,
+}
+
+/// The answer to `GetBrokerEpochCache` (Java: `EpochEntryCache`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EpochCache {
+    pub broker_id: i64,
+    pub broker_name: String,
+    pub cluster_name: String,
+    #[serde(deserialize_with = "or_default")]
+    pub epoch_list: Vec<EpochEntry>,
+    pub max_offset: i64,
+}
+
+/// From `start_offset` on the log is of an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EpochEntry {
+    pub epoch: i64,
+    pub start_offset: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -244,6 +244,10 @@ requests! {
     402 GetAllMessageRequestMode -> ();
     901 GetBrokerMemberGroup<'a> -> ();
     904 BrokerHeartbeat<'a> -> ();
+    906 ExchangeBrokerHaInfo<'a> -> ExchangeBrokerHaInfo<'r>;
+    907 GetBrokerHaStatus -> ();
+    1007 GetBrokerEpochCache -> ();
+    30901 PromoteSlave<'a> -> PromoteSlaveReply;
     200050 PopMessage<'a> -> PopMessageReply<'r>;
     200051 AckMessage<'a> -> ();
     200052 PeekMessage<'a> -> PopMessageReply<'r>;
@@ -502,6 +506,17 @@ headers! {
     GetTopicConfig<'a> { topic: &'a str = "topic" }
     GetSubscriptionGroupConfig<'a> { group: &'a str = "group" }
     GetBrokerMemberGroup<'a> { cluster_name: &'a str = "clusterName", broker_name: &'a str = "brokerName" }
+    /// Asks a master where its log is, or tells a slave where its master's is.
+    ExchangeBrokerHaInfo<'a> {
+        master_ha_address: Option<&'a str> = "masterHaAddress", master_flush_offset: Option<i64> = "masterFlushOffset",
+        master_address: Option<&'a str> = "masterAddress",
+    }
+    GetBrokerHaStatus {}
+    /// The epochs of a broker's log; the answer's body is a `bodies::EpochCache`.
+    GetBrokerEpochCache {}
+    /// Ferrocket's own: makes a slave the master of its group.
+    PromoteSlave<'a> { broker_role: Option<&'a str> = "brokerRole", force: Option<bool> = "force" }
+    PromoteSlaveReply { epoch: i64 = "epoch", start_offset: i64 = "startOffset" }
     BrokerHeartbeat<'a> {
         cluster_name: &'a str = "clusterName", broker_addr: &'a str = "brokerAddr", broker_name: &'a str = "brokerName",
         broker_id: Option<i64> = "brokerId",

@@ -1,6 +1,7 @@
 //! How far a log has come, and who may rely on how much of it. A position is an offset in the commit log;
 //! every mode of flushing and copying is a policy over the same marks.
 
+pub mod epoch;
 pub mod ha;
 pub mod replicas;
 

@@ -52,6 +52,7 @@ struct SimShell;
 
 impl Shell for SimShell {
     fn sync_wanted(&self) {}
+    fn log_grew(&self) {}
     fn register_wanted(&self) {}
     fn route_wanted(&self, _: &str) {}
     fn disk(&self, _: &Path) -> Option<Disk> {

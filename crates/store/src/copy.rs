@@ -17,6 +17,8 @@ use crate::{AppendError, Pending, Store, Tail, Watermarks, Woken};
 pub enum CopyError {
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error("this broker is no slave any more")]
+    NoCopy,
     #[error("reading what was copied: {0}")]
     Io(#[from] io::Error),
     #[error("the master sends its log from {offset} on, and this one ends at {end}")]
@@ -34,11 +36,23 @@ pub enum CopyError {
 }
 
 impl Store {
-    /// Makes the log a copy, or one that takes messages.
-    pub fn set_copy(&self, copy: bool) {
+    /// Makes the log a copy: it takes no messages any more, but what a master sends.
+    pub fn begin_copy(&self) {
         // An append that has begun is in the log before this returns.
         let _tail = self.tail.lock();
-        self.copies.store(copy, Ordering::Relaxed);
+        self.copies.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes a copy a log that takes messages, behind its last whole record. Returns where that ends.
+    pub fn end_copy(&self) -> io::Result<u64> {
+        let mut tail = self.tail.lock();
+        let (whole, written) = (tail.marks.whole(), tail.marks.written());
+        if let Some(segment) = self.log.segment(whole).filter(|_| written > whole) {
+            segment.zero(whole - segment.base, (written - segment.base).min(segment.length))?;
+        }
+        tail.marks.drop_unwhole();
+        self.copies.store(false, Ordering::Relaxed);
+        Ok(whole)
     }
 
     /// Bytes of the log from `offset` on that slaves may be sent: at most `most`, of one file. `None` where there are none.
@@ -65,6 +79,9 @@ impl Store {
     /// `offset`. Returns the queues whose watchers are to be told.
     pub fn append_copied(&self, offset: u64, bytes: &[u8]) -> Result<Woken, CopyError> {
         let mut tail = self.tail.lock();
+        if !self.copies.load(Ordering::Relaxed) {
+            return Err(CopyError::NoCopy);
+        }
         self.check_open()?;
         let end = tail.marks.written();
         if offset != end {
@@ -182,6 +199,7 @@ mod tests {
 
     /// Copies what the slave lacks, in pieces of `cut` bytes.
     fn copy(master: &Store, slave: &Store, cut: usize) -> Result<(), CopyError> {
+        slave.begin_copy();
         let mut offset = slave.written_and_persisted().0.max(master.min_offset());
         while let Some(slice) = master.log_bytes(offset, cut) {
             slave.append_copied(offset, slice.bytes())?;
@@ -250,12 +268,41 @@ mod tests {
         let (here, there) = roots();
         let (master, slave) = (open(&here, Policy::Written), open(&there, Policy::Written));
         fill(&master, "T", 0..9);
-        slave.set_copy(true);
         copy(&master, &slave, 50).unwrap();
         assert!(matches!(slave.append(&mut Batch::default(), 1), Err(AppendError::Copy)));
-        slave.set_copy(false);
+        let end = slave.visible();
+        fill(&master, "T", 9..10);
+        slave.append_copied(end, master.log_bytes(end, 60).unwrap().bytes()).unwrap();
+        assert_eq!((slave.end_copy().unwrap(), slave.written_and_persisted().0), (end, end));
+        let next = slave.log.read(end, 60).unwrap();
+        assert!(next.bytes().iter().all(|byte| *byte == 0), "the half record is gone");
+        assert!(matches!(slave.append_copied(end, b"x"), Err(CopyError::NoCopy)));
         let (place, _) = send(&slave, "T", 0, b"mine", 100);
-        assert_eq!((place.physical_offset, place.queue_offset), (master.visible(), 3));
+        assert_eq!((place.physical_offset, place.queue_offset), (end, 3));
+    }
+
+    #[test]
+    fn what_a_new_master_does_not_have_is_put_aside() {
+        let (here, there) = roots();
+        let (old, new) = (open(&here, Policy::Written), open(&there, Policy::Written));
+        fill(&old, "T", 0..30);
+        copy(&old, &new, 1000).unwrap();
+        let parting = new.end_copy().unwrap();
+        fill(&old, "T", 30..60);
+        fill(&new, "T", 60..70);
+        old.close().unwrap();
+        let (end, options) = (old.visible(), old.options.clone());
+        drop(old);
+        assert!(crate::cut(&options, parting).unwrap() > 0);
+        assert_eq!(crate::cut(&options, parting).unwrap(), 0, "once is enough");
+        let old = open(&here, Policy::Written);
+        assert_eq!(old.visible(), parting);
+        let mut aside: Vec<_> = std::fs::read_dir(here.path().join("cut")).unwrap().map(|e| e.unwrap().path()).collect();
+        aside.sort();
+        let bytes: u64 = aside.iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();
+        assert!(aside.len() > 1 && bytes >= end - parting, "{aside:?}");
+        copy(&new, &old, 1000).unwrap();
+        same(&new, &old);
     }
 
     #[test]
@@ -265,6 +312,7 @@ mod tests {
         fill(&master, "T", 0..5);
         let all = master.log_bytes(0, usize::MAX).unwrap();
         let half = all.bytes().len() - 20;
+        slave.begin_copy();
         slave.append_copied(0, &all.bytes()[..half]).unwrap();
         assert!(slave.visible() < half as u64);
         slave.close().unwrap();
@@ -282,6 +330,7 @@ mod tests {
         fill(&master, "T", 0..60);
         let from = master.last_file();
         assert!(from >= SEGMENT);
+        slave.begin_copy();
         assert!(matches!(slave.append_copied(from + 1, b"x"), Err(CopyError::Apart { .. })));
         slave.append_copied(from, master.log_bytes(from, usize::MAX).unwrap().bytes()).unwrap();
         assert_eq!((slave.min_offset(), slave.visible()), (from, master.visible()));

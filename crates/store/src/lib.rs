@@ -44,7 +44,7 @@ use crate::index::{Index, Key};
 use crate::log::{Log, Slice, blank};
 use crate::queue::{Entry, Queue};
 pub use crate::read::{Boundary, GetLimits, GetResult, GetStatus};
-pub use crate::recovery::{Progress, Recovered, tags_code};
+pub use crate::recovery::{Progress, Recovered, cut, tags_code};
 use crate::segment::Segment;
 
 /// How far ahead of its end the log's blocks are reserved by [`Store::prepare`]; a quarter of a segment where that is
@@ -285,6 +285,12 @@ impl Store {
     pub fn written_and_persisted(&self) -> (u64, u64) {
         let tail = self.tail.lock();
         (tail.marks.written(), tail.marks.persisted())
+    }
+
+    /// How many messages the queues had in all, and when the newest was stored, in ms; 0 without one.
+    pub fn messages_and_newest(&self) -> (u64, i64) {
+        let tail = self.tail.lock();
+        (tail.entries, tail.timestamp)
     }
 
     /// Why nothing can be appended until the broker is restarted, where that is so.

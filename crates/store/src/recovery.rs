@@ -21,6 +21,7 @@ use crate::disk::Disk;
 use crate::index::{self, Index, Key};
 use crate::log::{Found, Log, look};
 use crate::queue::{Entry, Queue};
+use crate::segment::Segment;
 use crate::{OpenError, Options, Policy, Store, Tail};
 
 /// Exists while a broker runs: found at a start, it tells that the last one did not stop in good order.
@@ -278,7 +279,7 @@ impl Store {
     }
 
     fn finish_recovery(&self, scan: &Scan, (end, cut): (u64, Option<String>)) -> io::Result<()> {
-        self.cut_log(end)?;
+        cut_log(&self.options.disk, &self.options.root, &self.log, end, "are no whole records in order")?;
         if let Some(index) = &self.index {
             index.forget_from(end)?;
         }
@@ -419,40 +420,59 @@ impl Store {
         }
         tags_code(record.properties)
     }
+}
 
-    /// Makes everything behind the log's end read as zeros, so that no old bytes come back to life behind new
-    /// ones. What is cut off is put aside, not removed: it may hold messages, after a hole.
-    fn cut_log(&self, end: u64) -> io::Result<()> {
-        let aside = self.options.root.join("cut");
-        let disk = &self.options.disk;
-        // The last first: whatever breaks this off, there is no hole between two files.
-        for segment in self.log.all().into_iter().rev().filter(|segment| segment.base + segment.length > end) {
-            let from = end.saturating_sub(segment.base);
-            let Some(last) = segment.last_written(from)? else {
-                // A file that was made ahead.
-                if segment.base > end {
-                    self.log.remove_empty(segment.base)?;
-                }
-                continue;
-            };
-            disk.make_directories(&aside)?;
-            if segment.base >= end && segment.base > 0 {
-                self.log.put_aside(segment.base, &aside)?;
-            } else {
-                let copy = disk.create(&aside.join(format!("{:020}-{end}", segment.base)), last - from)?;
-                copy.write(0, &segment.bytes()?[from as usize..last as usize])?;
-                copy.sync()?;
-                segment.zero(from, last)?;
+/// Makes everything behind the log's end read as zeros, so that no old bytes come back to life behind new ones. What is
+/// cut off is put aside, not removed: it may hold messages. Returns how many bytes that were, of all files.
+fn cut_log(disk: &Disk, root: &Path, log: &Log, end: u64, why: &str) -> io::Result<u64> {
+    let aside = root.join("cut");
+    let mut cut = 0;
+    // The last first: whatever breaks this off, there is no hole between two files.
+    for segment in log.all().into_iter().rev().filter(|segment| segment.base + segment.length > end) {
+        let from = end.saturating_sub(segment.base);
+        let Some(last) = segment.last_written(from)? else {
+            // A file that was made ahead.
+            if segment.base > end {
+                log.remove_empty(segment.base)?;
             }
-            disk.sync_directory(&aside)?;
-            tracing::error!(
-                "{} bytes behind the end of the commit log at {end} are no whole records in order: put aside in {}",
-                last - from,
-                aside.display()
-            );
+            continue;
+        };
+        disk.make_directories(&aside)?;
+        if segment.base >= end && segment.base > 0 {
+            log.put_aside(segment.base, &aside)?;
+        } else {
+            let copy = disk.create(&aside.join(format!("{:020}-{end}", segment.base)), last - from)?;
+            copy.write(0, &segment.bytes()?[from as usize..last as usize])?;
+            copy.sync()?;
+            segment.zero(from, last)?;
         }
-        Ok(())
+        disk.sync_directory(&aside)?;
+        tracing::error!("{} bytes of the commit log from {end} on {why}: put aside in {}", last - from, aside.display());
+        cut += last - from;
     }
+    Ok(cut)
+}
+
+/// Cuts the log of a store that is not open at `at`, where a record ends: what follows is another log's. The next opening
+/// derives everything from what is left. Returns how many bytes were put aside in `cut/`.
+pub fn cut(options: &Options, at: u64) -> Result<u64, OpenError> {
+    let failed = |reason| OpenError::Io { path: options.commit_log.clone(), reason };
+    let (disk, root) = (&options.disk, &options.root);
+    disk.make_directories(root).map_err(failed)?;
+    let _lock = lock(root)?;
+    let log = Log::open(disk.clone(), &options.commit_log, options.segment_length).map_err(failed)?;
+    let beyond = |segment: &Arc<Segment>| segment.base + segment.length > at;
+    let written = |segment: &Arc<Segment>| segment.last_written(at.saturating_sub(segment.base)).map(|last| last.is_some());
+    let mut any = false;
+    for segment in log.all().iter().filter(|segment| beyond(segment)) {
+        any |= written(segment).map_err(failed)?;
+    }
+    if !any {
+        return Ok(0);
+    }
+    // What was derived from the cut part must not be taken for whole, also where this is broken off.
+    let removed = disk.remove(&root.join("checkpoint")).and_then(|()| disk.sync_directory(root));
+    removed.and_then(|()| cut_log(disk, root, &log, at, "are not the new master's")).map_err(failed)
 }
 
 /// What a consume queue entry holds of a message's tags: Java's hash of them, 0 without.

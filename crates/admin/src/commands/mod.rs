@@ -28,6 +28,7 @@ mod cluster;
 mod columns;
 mod consumer;
 mod group;
+mod ha;
 mod message;
 mod namesrv;
 mod offset;
@@ -49,7 +50,7 @@ use crate::ops::Error;
 use table::{Call, Row, double_dashes};
 
 /// In the order in which they are listed, which is Java's.
-static ROWS: [&Row; 46] = [
+static ROWS: [&Row; 47] = [
     &topic::UPDATE_TOPIC,
     &topic::DELETE_TOPIC,
     &group::UPDATE_SUB_GROUP,
@@ -96,11 +97,17 @@ static ROWS: [&Row; 46] = [
     &stats::QUERY_CQ,
     &message::SEND_MESSAGE,
     &message::CONSUME_MESSAGE,
+    &ha::HA_STATUS,
 ];
 
 /// What Java has no command for.
-static OWN_ROWS: [&Row; 4] =
-    [&order::GET_TOPIC_CONFIG, &transaction::TRANSACTIONS, &transaction::END_TRANSACTION, &store::STORE_CHECK];
+static OWN_ROWS: [&Row; 5] = [
+    &order::GET_TOPIC_CONFIG,
+    &transaction::TRANSACTIONS,
+    &transaction::END_TRANSACTION,
+    &store::STORE_CHECK,
+    &ha::PROMOTE_SLAVE,
+];
 
 fn all_rows() -> impl Iterator<Item = &'static Row> {
     ROWS.into_iter().chain(OWN_ROWS)

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use protocol::bodies::KvTable;
+use protocol::bodies::{HaStatus, KvTable};
 use protocol::requests::{
-    CleanExpiredConsumeQueue, CleanUnusedTopic, DeleteExpiredCommitLog, GetBrokerConfig, GetBrokerRuntimeInfo, UpdateBrokerConfig,
+    CleanExpiredConsumeQueue, CleanUnusedTopic, DeleteExpiredCommitLog, GetBrokerConfig, GetBrokerHaStatus, GetBrokerRuntimeInfo,
+    PromoteSlave, PromoteSlaveReply, UpdateBrokerConfig,
 };
 
 use super::namesrv::{config_line, config_lines};
@@ -46,4 +47,16 @@ pub async fn config(access: &Access, broker: &str) -> Result<Vec<(String, String
 pub async fn update_config(access: &Access, broker: &str, key: &str, value: &str) -> Result<(), Error> {
     access.pool.call(broker, &UpdateBrokerConfig {}, config_line(key, value).as_bytes(), TIMEOUT).await?;
     Ok(())
+}
+
+/// A broker's connections with its slaves, or with its master.
+pub async fn ha_status(access: &Access, broker: &str) -> Result<HaStatus, Error> {
+    Ok(access.pool.call(broker, &GetBrokerHaStatus {}, &[], TIMEOUT).await?.json()?)
+}
+
+/// Makes a slave the master of its group. Gives the new epoch, and from where on in the commit log it is.
+pub async fn promote(access: &Access, slave: &str, role: Option<&str>, force: bool) -> Result<(i64, i64), Error> {
+    let request = PromoteSlave { broker_role: role, force: Some(force) };
+    let answer = access.pool.call(slave, &request, &[], TIMEOUT).await?;
+    Ok(answer.fields(|header| header.read::<PromoteSlaveReply>().map(|reply| (reply.epoch, reply.start_offset)))?)
 }

@@ -96,6 +96,13 @@ impl<T: Rows> Table<T> {
         if any { self.save(&mut version, now) } else { Ok(()) }
     }
 
+    /// Notes an epoch in the table's version, by which name servers tell a new master from an old one, and saves.
+    pub fn set_epoch(&self, epoch: i64, now: i64) -> io::Result<()> {
+        let mut version = self.version.lock();
+        version.state_version = epoch;
+        self.save(&mut version, now)
+    }
+
     /// Becomes what the master has, and saves; nothing where the versions are the same.
     pub fn replace(&self, file: T::File) -> io::Result<bool> {
         let (newer, rows, rest) = T::from_file(file);
