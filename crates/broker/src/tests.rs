@@ -468,11 +468,11 @@ fn how_far_a_delay_level_is_delivered_is_noted_when_the_disk_has_it() {
     world.broker.sync(1000).unwrap();
     let noted = || std::fs::read_to_string(world.directory.path().join("store/config/delayOffset.json")).unwrap_or_default();
     world.broker.tick(20_000);
-    world.broker.tick(40_000);
+    world.broker.save_tables(40_000).unwrap();
     assert_eq!(world.pull(40_000, &peer(1), "T", 0, 0).unwrap().bodies(), ["later"]);
     assert_eq!(noted(), "");
     world.broker.sync(40_000).unwrap();
-    world.broker.tick(60_000);
+    world.broker.save_tables(60_000).unwrap();
     assert!(noted().contains("1:1"), "{}", noted());
 }
 
@@ -573,7 +573,7 @@ fn offsets_of_messages_that_a_crash_took_are_brought_back() {
         let update = UpdateConsumerOffset { consumer_group: "g", topic, queue_id, commit_offset: 7 };
         assert_eq!(world.ask(1, &peer(1), &update, &[]).code, codes::SUCCESS);
     }
-    world.broker.tick(6000);
+    world.broker.tend_store(6000);
     let world = world.kill_and_open();
     assert_eq!([0, 1].map(|queue| world.broker.offsets.committed("T", "g", queue)), [Some(1), Some(0)]);
     world.broker.close(7000).unwrap();
