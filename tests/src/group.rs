@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,6 +46,7 @@ impl Group {
         let mut command = Command::new(binary());
         command.args(["namesrv", "-c"]).arg(&config).env("HOME", directory.path());
         let namesrv = spawn(&mut command, &directory.path().join("namesrv.log"));
+        wait_for("the name server", || TcpStream::connect(("127.0.0.1", namesrv_port)).ok());
         Self { directory, namesrv, namesrv_port, members: Vec::new() }
     }
 

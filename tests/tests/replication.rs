@@ -23,12 +23,12 @@ fn master(role: &str) -> String {
 
 const SLAVE: &str = "brokerName=a\nbrokerId=1\nbrokerRole=SLAVE\nflushConsumerOffsetInterval=500\n";
 
-/// The offsets that a group has committed at a broker, as its file has them.
-fn committed(group: &Group, broker: usize, consumers: &str) -> Option<String> {
+/// The sum of the offsets that a group has committed for Orders at a broker, as its file has them.
+fn committed(group: &Group, broker: usize, consumers: &str) -> Option<i64> {
     let text = std::fs::read_to_string(group.store(broker).join("config/consumerOffset.json")).ok()?;
-    let at = text.find(&format!("@{consumers}\""))?;
-    let queues = &text[at..];
-    Some(queues[queues.find('{')?..=queues.find('}')?].replace(char::is_whitespace, ""))
+    let queues = &text[text.find(&format!("\"Orders@{consumers}\""))?..];
+    let queues = &queues[queues.find('{')? + 1..queues.find('}')?];
+    queues.split(',').map(|pair| pair.rsplit(':').next()?.trim().parse::<i64>().ok()).sum()
 }
 
 #[test]
@@ -45,16 +45,16 @@ fn a_consumer_reads_on_from_the_slave_and_the_master_gets_its_offsets_back() {
     assert_eq!(sorted(client.bodies(&["poll", "readers", "600"])), sorted(sent.clone()));
     client.call(&["stopPush", "readers"]);
     sent = send(&mut client, &group, "Orders", 50);
-    let at_master = wait_for("the offsets at the master", || committed(&group, master, "readers"));
-    wait_for("the offsets at the slave", || (committed(&group, slave, "readers")? == at_master).then_some(()));
+    let has = |group: &Group, broker, sum| (committed(group, broker, "readers") == Some(sum)).then_some(());
+    wait_for("the offsets at the slave", || has(&group, slave, 600));
     group.wait_for_copy(master, slave);
     group.kill(master);
     client.call(&["push", &group.name_server(), "readers", "Orders", "*", "0"]);
     assert_eq!(sorted(client.bodies(&["poll", "readers", "50"])), sorted(sent));
     client.call(&["stopPush", "readers"]);
-    let at_slave = wait_for("new offsets at the slave", || committed(&group, slave, "readers").filter(|o| *o != at_master));
+    wait_for("new offsets at the slave", || has(&group, slave, 650));
     group.launch(master);
-    wait_for("the offsets back at the master", || (committed(&group, master, "readers")? == at_slave).then_some(()));
+    wait_for("the offsets back at the master", || has(&group, master, 650));
     send(&mut client, &group, "Orders", 10);
     group.wait_for_copy(master, slave);
     group.stop(slave);
@@ -167,6 +167,10 @@ fn mixed_pairs(version: &'static str) {
             let topics = std::fs::read_to_string(group.store(slave).join("config/topics.json")).unwrap_or_default();
             topics.contains(&topic).then_some(())
         });
+        // 5.x's default of inSyncReplicas acknowledges without the slave.
+        if whose_master == Whose::Java("5.4.0") {
+            group.wait_for_copy(master, slave);
+        }
         group.kill(master);
         let readers = format!("readers-{name}");
         client.call(&["push", &group.name_server(), &readers, &topic, "*", "0"]);

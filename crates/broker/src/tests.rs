@@ -12,6 +12,7 @@ use crate::handlers::pull::parse_tags;
 
 mod admin;
 mod admission;
+mod ha;
 mod pop;
 mod reply;
 mod retry;

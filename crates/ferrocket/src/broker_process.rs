@@ -172,7 +172,7 @@ pub struct Running {
 /// Opens a broker, serves it on its port and on the VIP port, and registers it.
 pub async fn start(workers: &Arc<Workers>, mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Running> {
     let host = boot::resolve(&config.broker_ip1, config.listen_port).context("brokerIP1")?;
-    rejoin::rejoin(&mut config, &host.to_string(), config_file.as_ref()).await?;
+    let doubt = rejoin::rejoin(&mut config, &host.to_string(), config_file.as_ref()).await?;
     let (sync, register) = (Arc::new(Wanted::default()), Arc::new(Notify::new()));
     let (routes, wanted_routes) = mpsc::channel(MAX_WANTED_ROUTES);
     let (grew, grown) = watch::channel(());
@@ -181,6 +181,10 @@ pub async fn start(workers: &Arc<Workers>, mut config: BrokerConfig, config_file
     let broker = Arc::new(
         Broker::open(config, host, Arc::new(shell), now_ms()).with_context(|| format!("can't open the store in {root}"))?,
     );
+    if let Some(doubt) = doubt {
+        tracing::warn!("no messages are taken yet: {doubt}");
+        broker.store.hold(Some(doubt));
+    }
     let recovered = broker.store.recovered();
     tracing::info!(
         "store {root}: {} stop, commit log read from {} to {} ({} messages)",

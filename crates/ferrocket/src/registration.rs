@@ -50,10 +50,13 @@ impl Registrar {
     /// A master of a group that finds another one in a newer epoch takes no messages any more, and follows it.
     async fn look_for_newer_master(&self) {
         let Some(own) = self.broker.epochs().filter(|_| !self.broker.is_slave()) else { return };
-        let other = rejoin::other_master(&self.broker.config(), &self.broker.address(), &self.pool).await;
-        if let Some(other) = other.filter(|other| other.epochs.current() > own.current()) {
-            self.broker.step_down(&other.address);
-            self.reopen.notify_one();
+        match rejoin::other_master(&self.broker.config(), &self.broker.address(), &self.pool).await {
+            Ok(Some(other)) if other.epochs.current() > own.current() => {
+                self.broker.step_down(&other.address);
+                self.reopen.notify_one();
+            }
+            Ok(_) => self.broker.store.hold(None),
+            Err(error) => tracing::warn!("whether another broker has become the master is not known: {error:#}"),
         }
     }
 

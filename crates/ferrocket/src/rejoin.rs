@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use broker::config::BrokerRole;
 use broker::{BrokerConfig, epochs};
 use net::client::{Client, Pool};
@@ -35,8 +35,9 @@ pub async fn epochs_of(address: &str) -> Result<Option<EpochHistory>> {
     }
 }
 
-/// The master of this broker's group, where name servers know another one than `own`, and it answers.
-pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool) -> Option<Other> {
+/// The master of this broker's group, where name servers know another one than `own`. An error where nobody can say.
+pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool) -> Result<Option<Other>> {
+    let mut asked = config.name_servers().is_empty();
     for name_server in config.name_servers() {
         let answer = pool.call(&name_server, &GetBrokerClusterInfo {}, &[], TIMEOUT).await;
         let mut info: ClusterInfo = match answer.and_then(|answer| answer.json()) {
@@ -46,32 +47,41 @@ pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool) -> Opti
                 continue;
             }
         };
+        asked = true;
         let Some(group) = info.broker_addr_table.remove(&config.broker_name) else { continue };
         let Some(address) = group.broker_addrs.get(&MASTER_ID).filter(|address| *address != own).cloned() else { continue };
-        match epochs_of(&address).await {
-            Ok(Some(epochs)) => return Some(Other { address, epochs, group }),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!("{address}, which is registered as the master, can't be asked for its epochs: {error:#}")
-            }
+        let epochs = epochs_of(&address).await;
+        let epochs =
+            epochs.with_context(|| format!("{address} is registered as the master, and can't be asked for its epochs"))?;
+        if let Some(epochs) = epochs {
+            return Ok(Some(Other { address, epochs, group }));
         }
     }
-    None
+    if asked { Ok(None) } else { bail!("no name server says who the master is") }
 }
 
-/// Has the settings and the log of a broker that is not open follow the master that its group has now.
-pub async fn rejoin(config: &mut BrokerConfig, own: &str, config_file: Option<&PathBuf>) -> Result<()> {
+/// Has the settings and the log of a broker that is not open follow the master that its group has now. Gives the reason
+/// where nobody can say who that is: until then the broker is to take no messages.
+pub async fn rejoin(config: &mut BrokerConfig, own: &str, config_file: Option<&PathBuf>) -> Result<Option<String>> {
     let root = Path::new(&config.store_path_root_dir);
-    let Some(history) = epochs::read(root).context("the epochs can't be read")? else { return Ok(()) };
-    let Some(other) = other_master(config, own, &Pool::default()).await else { return Ok(()) };
+    let Some(history) = epochs::read(root).context("the epochs can't be read")? else { return Ok(None) };
+    let other = match other_master(config, own, &Pool::default()).await {
+        Ok(Some(other)) => other,
+        Ok(None) => return Ok(None),
+        // A slave takes none anyway, and asks again before it copies.
+        Err(_) if config.broker_role == BrokerRole::Slave => return Ok(None),
+        Err(error) => {
+            return Ok(Some(format!("another broker may have become the master of {}: {error:#}", config.broker_name)));
+        }
+    };
     if other.epochs.current() < history.current() {
         tracing::warn!("{} is registered as the master in an older epoch than this broker's", other.address);
-        return Ok(());
+        return Ok(None);
     }
     if config.broker_role != BrokerRole::Slave {
         if other.epochs.current() == history.current() {
             tracing::error!("{} is registered as the master of {} as well, in the same epoch", other.address, config.broker_name);
-            return Ok(());
+            return Ok(None);
         }
         // The new master left its number to others.
         let taken = |id: &i64| other.group.broker_addrs.get(id).is_some_and(|address| address != own);
@@ -94,5 +104,5 @@ pub async fn rejoin(config: &mut BrokerConfig, own: &str, config_file: Option<&P
         let cut = store::cut(&config.store_options(Vec::new()), at)?;
         tracing::warn!("{cut} bytes of the commit log beyond {at}, where {} took over, were put aside", other.address);
     }
-    Ok(())
+    Ok(None)
 }

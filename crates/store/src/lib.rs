@@ -91,7 +91,7 @@ pub enum AppendError {
     /// The log takes no more messages until the broker is restarted.
     #[error("{0}")]
     Fenced(String),
-    /// The disk is fuller than `diskSpaceWarningLevelRatio`.
+    /// The disk is fuller than `diskSpaceWarningLevelRatio`, or another broker may be the master.
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -248,6 +248,8 @@ pub struct Store {
 struct ClosedFor {
     fence: Option<String>,
     full_disk: Option<String>,
+    /// It is not known who is to take messages.
+    held: Option<String>,
     rebuild: Option<Progress>,
 }
 
@@ -308,10 +310,15 @@ impl Store {
         self.close_for(|closed| closed.full_disk = reason);
     }
 
+    /// Refuses messages with a reason until it is taken back with `None`: another broker may be the master.
+    pub fn hold(&self, reason: Option<String>) {
+        self.close_for(|closed| closed.held = reason);
+    }
+
     fn close_for(&self, change: impl FnOnce(&mut ClosedFor)) {
         let mut closed = self.closed_for.lock();
         change(&mut closed);
-        let any = closed.fence.is_some() || closed.full_disk.is_some() || closed.rebuild.is_some();
+        let any = closed.fence.is_some() || closed.full_disk.is_some() || closed.held.is_some() || closed.rebuild.is_some();
         self.closed.store(any, Ordering::Release);
     }
 
@@ -320,7 +327,7 @@ impl Store {
             return Ok(());
         }
         let closed = self.closed_for.lock();
-        match (&closed.fence, closed.rebuild, &closed.full_disk) {
+        match (&closed.fence, closed.rebuild, closed.full_disk.as_ref().or(closed.held.as_ref())) {
             (Some(reason), ..) => Err(AppendError::Fenced(reason.clone())),
             (None, Some(progress), _) => Err(AppendError::Rebuilding(progress)),
             (None, None, Some(reason)) => Err(AppendError::Refused(reason.clone())),
