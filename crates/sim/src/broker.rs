@@ -220,7 +220,7 @@ impl World {
                 broker = again;
             }
         }
-        self.oracle.persisted = broker.store.written_and_persisted().1;
+        self.oracle.persisted = self.oracle.persisted.max(broker.store.written_and_persisted().1);
         Ok(())
     }
 
@@ -376,6 +376,7 @@ impl World {
         let (Asked::Send(id) | Asked::Half(id)) = asked;
         self.oracle.acknowledged(TOPIC, id, 0, physical as u64);
         if self.sync_flush && answer.code == codes::SUCCESS {
+            // Whatever the broker thinks of its disk, this was promised to be on it.
             self.oracle.persisted = self.oracle.persisted.max(physical as u64 + 1);
         }
         if let Asked::Half(_) = asked {
