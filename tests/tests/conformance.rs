@@ -190,6 +190,7 @@ const MEANT: &[(&str, &str)] = &[
     ("queue entries", "Java's broker writes its cluster into each record, so that sizes differ"),
     ("queue entries for nobody", "Java's broker writes its cluster into each record, so that sizes differ"),
     ("pull with a bad expression", "Java gives all messages; here it is refused, with the mistake"),
+    ("pop without a number", "Java takes what is no number for 0"),
 ];
 
 /// Steps whose remark differs on purpose: their code is compared, and why.
@@ -202,7 +203,6 @@ const OTHER_REMARK: &[(&str, &str)] = &[
     ("pop an unknown topic", "Java adds a link to its questions and answers"),
     ("pop a queue that is not there", "the client's port differs"),
     ("pop with a bad expression", "Java does not say what is bad about it"),
-    ("pop without a number", "Java says the exception, here the field is named"),
     ("acknowledge in an unknown topic", "Java adds a link to its questions and answers"),
     ("acknowledge in a queue that is not there", "the client's port differs"),
     ("acknowledge without a handle", "Java says the exception"),
@@ -210,6 +210,9 @@ const OTHER_REMARK: &[(&str, &str)] = &[
     ("acknowledge nothing at once", "Java has no remark"),
     ("change the invisible time in an unknown topic", "Java adds a link to its questions and answers"),
     ("change the invisible time beyond the end", "Java has no remark"),
+    ("who waits for messages", "Java says that it forgot to set a code"),
+    ("is there a message for a new group", "Java says that it forgot to set a code"),
+    ("is there a message for who had all", "Java says that it forgot to set a code"),
     ("who waits in an unknown topic", "Java adds a link to its questions and answers"),
     ("pull an unknown topic", "Java adds a link to its questions and answers"),
     ("pull without a subscription", "Java adds a link to its questions and answers"),

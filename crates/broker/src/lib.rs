@@ -508,6 +508,7 @@ impl Service for Broker {
         client_handlers::connection_closed(self, connection);
         reply::connection_closed(self, connection);
         self.forget_asked(connection.id);
+        pop::forget(self, connection.id);
     }
 }
 

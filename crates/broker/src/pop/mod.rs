@@ -37,7 +37,7 @@ use self::order::Orders;
 use self::points::{Lane, Points};
 pub use self::take::{peek_message, pop_message};
 use self::wait::Waits;
-pub use self::wait::{notification, polling_info, wake};
+pub use self::wait::{forget, notification, polling_info, wake};
 use crate::Broker;
 use crate::handlers::Handled;
 

@@ -136,8 +136,7 @@ pub fn pop_message(broker: &Broker, call: &mut Call<'_>, request: PopMessage<'_>
     let late = call.now.saturating_sub(request.born_time.filter(|time| *time != 0).unwrap_or(call.now));
     if late.saturating_sub(request.poll_time) > TOO_LATE_MS {
         let remark = format!("the broker[{}] pop message is timeout too much", config.broker_ip1);
-        call.answer(codes::POLLING_TIMEOUT, Some(&remark), &Popped::nothing(0, 0, None).reply(0), &[]);
-        return Ok(());
+        return Err(Refusal::new(codes::POLLING_TIMEOUT, remark));
     }
     if request.max_msg_nums > pop::MAX_MESSAGES {
         let remark = format!("the broker[{}] pop message's num is greater than {}", config.broker_ip1, pop::MAX_MESSAGES);

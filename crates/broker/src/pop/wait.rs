@@ -292,6 +292,23 @@ pub fn wake_group(broker: &Broker, topic: &str, group: &str, queue_id: Option<i3
     }
 }
 
+/// Forgets the requests of a connection that is closed: what they would get nobody would see until it comes back.
+pub fn forget(broker: &Broker, connection: u64) {
+    let waits = &broker.pops.waits;
+    if waits.count.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let gone: Vec<_> = {
+        let state = waits.state.lock();
+        let all = state.topics.values().flat_map(|groups| groups.values()).flatten();
+        let own = all.filter(|waiting| waiting.responder.connection().id == connection);
+        own.map(|waiting| (waiting.id, waiting.kind.want().clone())).collect()
+    };
+    for (id, want) in gone {
+        waits.take(&want.topic.topic_name, &want.group, |waiting| waiting.id == id);
+    }
+}
+
 /// Answers who has waited long enough.
 pub fn expire(broker: &Broker, now: i64) {
     let waits = &broker.pops.waits;

@@ -310,6 +310,60 @@ fn a_pop_waits_for_messages_and_each_goes_to_one() {
 }
 
 #[test]
+fn who_is_gone_gets_nothing() {
+    let world = world("");
+    world.send(1, "T", "", "old");
+    world.ack(2, &world.pop(2)[0]);
+    let gone = world.park(100, &PopMessage { poll_time: 10_000, ..pop(100) }, 5);
+    world.broker.closed(200, &gone.connection);
+    world.send(300, "T", "", "new");
+    assert_eq!(texts(&world.pop(301)), ["new"]);
+    assert!(gone.pushed.take().is_empty());
+}
+
+#[test]
+fn a_message_can_be_looked_at_without_being_taken() {
+    let world = world("");
+    ["a", "b", "c"].iter().for_each(|text| drop(world.send(1, "T", "", text)));
+    let peek = PeekMessage { consumer_group: "g", topic: "T", queue_id: -1, max_msg_nums: 2 };
+    let answer = world.json(2, &peek, &[]);
+    assert_eq!((answer.bodies(), answer.field("restNum")), (vec!["a".to_owned(), "b".to_owned()], "3"));
+    assert_eq!(world.pop(3).len(), 3);
+    assert_eq!(world.json(4, &peek, &[]).code, codes::PULL_NOT_FOUND);
+}
+
+#[test]
+fn the_broker_gives_members_their_queues_and_says_whether_they_pop() {
+    let mut world = world("");
+    world.send(1, "T", "", "a");
+    let mode = br#"{"consumerGroup":"g","mode":"POP","popShareQueueNum":0,"topic":"T"}"#;
+    assert_eq!(world.json(2, &SetMessageRequestMode {}, mode).code, codes::SUCCESS);
+    world = world.kill_and_open();
+    let answer = world.json(3, &GetAllMessageRequestMode {}, &[]);
+    let all = format!(r#"{{"messageRequestModeMap":{{"T":{{"g":{}}}}}}}"#, String::from_utf8_lossy(mode));
+    assert_eq!(answer.body, all.as_bytes());
+    for id in [1, 2] {
+        let consumer = ConsumerData { group_name: "g".into(), ..ConsumerData::default() };
+        let data = HeartbeatData { client_id: format!("c{id}"), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
+        assert_eq!(world.ask(4, &peer(id), &Heartbeat {}, &fastjson::to_vec(&data)).code, codes::SUCCESS);
+    }
+    let query = |topic: &str| {
+        let query = format!(
+            r#"{{"clientId":"c2","consumerGroup":"g","messageModel":"CLUSTERING","strategyName":"AVG","topic":"{topic}"}}"#
+        );
+        let answer = world.json(5, &QueryAssignment {}, query.as_bytes());
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    };
+    let queue =
+        |id, mode| format!(r#"{{"messageQueue":{{"brokerName":"broker-a","queueId":{id},"topic":"T"}},"mode":"{mode}"}}"#);
+    assert_eq!(query("T"), format!(r#"{{"messageQueueAssignments":[{}]}}"#, queue(-1, "POP")));
+    assert_eq!(query("none"), "{}");
+    let pull = String::from_utf8_lossy(mode).replace("POP", "PULL");
+    assert_eq!(world.json(6, &SetMessageRequestMode {}, pull.as_bytes()).code, codes::SUCCESS);
+    assert_eq!(query("T"), format!(r#"{{"messageQueueAssignments":[{},{}]}}"#, queue(2, "PULL"), queue(3, "PULL")));
+}
+
+#[test]
 fn who_waits_in_vain_is_answered_in_time() {
     let world = world("");
     world.send(1, "T", "", "old");
