@@ -359,6 +359,21 @@ impl Timers {
         checkpoint::java_part(checkpoint::read_time(mark.time), mark.next, &state.page.version)
     }
 
+    /// Takes what a slave's master says of its timers, whose log this one has so far: the slave goes on from there when it
+    /// becomes the master.
+    pub fn copy_checkpoint(&self, page: &[u8]) -> io::Result<()> {
+        let page = page.try_into().map_err(|_| {
+            let reason = format!("the master's timer check point has {} bytes, not {}", page.len(), checkpoint::JAVA_LENGTH);
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })?;
+        let (found, version) = checkpoint::read_java_part(page);
+        let mut state = self.state.lock();
+        self.file.write_copied(page)?;
+        self.unsynced.store(true, Ordering::Relaxed);
+        (state.unread, state.page.version) = (Some(found), version);
+        Ok(())
+    }
+
     /// For `brokerStatus`: by how many ms delivery is behind, how many messages are not taken in, how many are pending.
     pub fn progress(&self, store: &Store, now: i64) -> (i64, i64, usize) {
         let state = self.state.lock();

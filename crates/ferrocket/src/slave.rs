@@ -1,13 +1,17 @@
-//! What a slave asks its master for beside the log, every 10 seconds: topics, consumer groups and offsets.
+//! What a slave asks its master for beside the log, every 10 seconds: topics, consumer groups and their modes, offsets, and
+//! how far delayed and timer messages are delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use broker::Broker;
-use net::client::Pool;
+use bytes::Bytes;
+use net::client::{Answer, ClientError, Pool};
+use protocol::bodies::KvTable;
 use protocol::requests::{
-    GetAllConsumerOffset, GetAllDelayOffset, GetAllSubscriptionGroup, GetAllTopicConfig, UpdateConsumerOffset,
+    GetAllConsumerOffset, GetAllDelayOffset, GetAllMessageRequestMode, GetAllSubscriptionGroup, GetAllTopicConfig,
+    GetBrokerRuntimeInfo, GetTimerCheckPoint, Request, UpdateConsumerOffset,
 };
 
 /// How often the master is asked (Java 4.9's period).
@@ -17,16 +21,33 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a master has delivered of delayed and timer messages. Those are in its log below `end`: a slave that took it before
+/// its disk has as much would not deliver them, and not have them either, when it becomes the master.
+struct Delivered {
+    end: u64,
+    delay_offsets: Bytes,
+    timers: Option<Bytes>,
+}
+
 /// Keeps the tables of a slave those of its master, while it is one.
 pub async fn run(broker: Arc<Broker>) {
     let pool = Pool::default();
     let mut asked: Option<(String, tokio::time::Instant)> = None;
+    let mut delivered: Option<Delivered> = None;
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(master) = broker.master().address.filter(|_| broker.is_slave()) else {
-            asked = None;
+            (asked, delivered) = (None, None);
             continue;
         };
+        if asked.as_ref().is_some_and(|(address, _)| *address != master) {
+            delivered = None;
+        }
+        if let Some(copied) = delivered.take_if(|delivered| delivered.end <= broker.store.written_and_persisted().1)
+            && let Err(error) = take_delivered(&broker, &copied)
+        {
+            tracing::error!("how far the master at {master} has delivered delayed messages can't be noted: {error:#}");
+        }
         if asked.as_ref().is_some_and(|(address, at)| *address == master && at.elapsed() < PERIOD) {
             continue;
         }
@@ -34,7 +55,8 @@ pub async fn run(broker: Arc<Broker>) {
             ("topics", topics(&broker, &pool, &master).await),
             ("consumer groups", groups(&broker, &pool, &master).await),
             ("consumer offsets", offsets(&broker, &pool, &master).await),
-            ("offsets of delay levels", delay_offsets(&broker, &pool, &master).await),
+            ("modes of consumer groups", modes(&broker, &pool, &master).await),
+            ("delivered messages", look_at_delivered(&pool, &master, &mut delivered).await),
         ] {
             if let Err(error) = copied {
                 tracing::warn!("the {what} of the master at {master} are not copied, which is tried again: {error:#}");
@@ -69,7 +91,40 @@ async fn offsets(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
     Ok(())
 }
 
-async fn delay_offsets(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
-    let answer = pool.call(master, &GetAllDelayOffset {}, &[], TIMEOUT).await?;
-    broker.take_delay_offsets(answer.body()).map_err(anyhow::Error::msg)
+async fn modes(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
+    let Some(answer) = known(pool, master, &GetAllMessageRequestMode {}).await? else { return Ok(()) };
+    broker.take_request_modes(answer.json()?).context("saving messageRequestMode.json")
+}
+
+/// Asks how far the master has delivered, where the answer before is not waited for any more.
+async fn look_at_delivered(pool: &Pool, master: &str, delivered: &mut Option<Delivered>) -> Result<()> {
+    if delivered.is_some() {
+        return Ok(());
+    }
+    let delay_offsets = pool.call(master, &GetAllDelayOffset {}, &[], TIMEOUT).await?.body().clone();
+    let timers = known(pool, master, &GetTimerCheckPoint {}).await?.map(|answer| answer.body().clone());
+    // Java 5.x has no figures for a store without messages.
+    let Some(figures) = known(pool, master, &GetBrokerRuntimeInfo {}).await? else { return Ok(()) };
+    let figures: KvTable = figures.json()?;
+    let end = figures.table.get("commitLogMaxOffset").and_then(|text| text.parse().ok());
+    let end = end.context("it does not say where its log ends (commitLogMaxOffset)")?;
+    *delivered = Some(Delivered { end, delay_offsets, timers });
+    Ok(())
+}
+
+fn take_delivered(broker: &Broker, delivered: &Delivered) -> Result<()> {
+    broker.take_delay_offsets(&delivered.delay_offsets).map_err(anyhow::Error::msg)?;
+    match &delivered.timers {
+        Some(timers) => broker.take_timer_check_point(timers).context("writing config/timercheck"),
+        None => Ok(()),
+    }
+}
+
+/// What a master answers; `None` where it refuses, as older ones do that do not know the request.
+async fn known<'h, R: Request<'h>>(pool: &Pool, master: &str, request: &R) -> Result<Option<Answer>> {
+    match pool.call(master, request, &[], TIMEOUT).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ClientError::Refused { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

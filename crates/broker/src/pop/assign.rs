@@ -68,6 +68,16 @@ impl Modes {
         groups.insert(mode.consumer_group.clone(), mode);
         table::save(&self.path, &*modes)
     }
+
+    /// Becomes what the master has, and saves where that is another than before.
+    pub fn replace(&self, other: GroupModes) -> io::Result<()> {
+        let mut modes = self.modes.lock();
+        if *modes != other {
+            table::save(&self.path, &other)?;
+            *modes = other;
+        }
+        Ok(())
+    }
 }
 
 /// SET_MESSAGE_REQUEST_MODE

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use protocol::exchange::{Call, Refusal};
 use protocol::header::Typed;
-use protocol::pop::ORDER_QUEUE;
+use protocol::pop::{GroupModes, ORDER_QUEUE};
 use protocol::requests::PopMessageReply;
 use protocol::{codes, names};
 use store::AppendError;
@@ -69,6 +69,11 @@ impl Pops {
             turns: std::array::from_fn(|_| Mutex::new(())),
             ready: AtomicBool::new(false),
         })
+    }
+
+    /// On a slave: becomes what the master has.
+    pub fn copy_modes(&self, modes: GroupModes) -> io::Result<()> {
+        self.modes.replace(modes)
     }
 
     fn turn(&self, lane: &Lane) -> MutexGuard<'_, ()> {

@@ -170,3 +170,45 @@ fn a_broker_says_how_far_its_slaves_are() {
     assert_eq!((first.slave_ack_offset, first.diff, first.transfer_from_where), (10, end - 10, 20));
     assert!(!status.ha_connection_info[1].in_sync);
 }
+
+/// A moment in 2023 that is no whole second.
+const HALF_PAST: i64 = 1_700_000_000_500;
+
+#[test]
+fn a_slave_that_becomes_the_master_delivers_the_timers_that_the_master_had_not() {
+    let (master, slave) = (world(""), world("brokerRole=SLAVE\nbrokerId=1\n"));
+    let end = |world: &World| world.broker.store.visible();
+    let later = |ms: i64, body: &str| {
+        let text = format!("TIMER_DELIVER_MS\u{1}{ms}\u{2}");
+        assert_eq!(master.send(HALF_PAST, "T", &text, body).code, codes::SUCCESS);
+    };
+    later(HALF_PAST + 1000, "first");
+    later(HALF_PAST + 6000, "second");
+    master.broker.tick(HALF_PAST + 3000);
+    assert_eq!(master.all_bodies(HALF_PAST + 3000, "T"), ["first"]);
+    let point = master.ask(HALF_PAST + 3000, &peer(1), &GetTimerCheckPoint {}, &[]).body;
+    later(HALF_PAST + 5000, "third");
+    copy(&master, &slave, HALF_PAST + 3000);
+    assert!(slave.broker.take_timer_check_point(&point[1..]).is_err());
+    slave.broker.take_timer_check_point(&point).unwrap();
+    slave.broker.tick(HALF_PAST + 9000);
+    assert_eq!(end(&slave), end(&master), "a slave delivers nothing");
+    let slave = slave.kill_and_open();
+    assert_eq!(promote(&slave, false), Ok((1, end(&master) as i64)));
+    slave.broker.tick(HALF_PAST + 9000);
+    assert_eq!(slave.all_bodies(HALF_PAST + 9000, "T"), ["first", "third", "second"]);
+}
+
+#[test]
+fn sends_that_waited_for_a_slave_are_answered_together() {
+    let world = world("brokerRole=SYNC_MASTER\n");
+    let (broker, producer) = (&world.broker, peer(3));
+    broker.slave_joined(1, "10.0.0.2:3".into());
+    broker.slave_acked(1, 0, 0);
+    for now in 0..2 {
+        assert_eq!(try_send(&world, now, &producer, ""), None);
+    }
+    broker.slave_acked(1, broker.store.visible(), 2);
+    assert_eq!(pushed(&producer), [codes::SUCCESS; 2]);
+    assert_eq!(broker.waiting_sends(2).0, 0, "nobody is under way any more");
+}

@@ -107,9 +107,21 @@ impl Checkpoint {
         self.file.write_all_at(&bytes, 0)
     }
 
+    /// Writes what a master says, as Java does it: from then on a start goes by this alone.
+    pub fn write_copied(&self, page: &[u8; JAVA_LENGTH]) -> io::Result<()> {
+        self.file.write_all_at(page, 0)
+    }
+
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// What the part of the page says that Java knows.
+pub fn read_java_part(page: &[u8; JAVA_LENGTH]) -> (Found, DataVersion) {
+    let number = |nth: usize| page.as_chunks().0.get(nth).map_or(0, |part| i64::from_be_bytes(*part));
+    let version = DataVersion { state_version: number(4), timestamp: number(5), counter: number(6) };
+    (Found::Java { read_time: number(0), next: number(2) }, version)
 }
 
 #[cfg(test)]
