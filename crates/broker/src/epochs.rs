@@ -141,6 +141,7 @@ impl Broker {
     fn take_over(&self, epoch: Epoch, now: i64) {
         self.master_lost();
         self.master_found(Master::default());
+        self.limit_offsets();
         let topics = self.topics.put(self.unknown_topics(), now).and_then(|()| self.topics.set_epoch(epoch.number as i64, now));
         let interval = self.config().transaction_check_interval;
         let halves = topics.and_then(|()| self.transactions.open_again(&self.store, &self.offsets, now, interval));

@@ -213,21 +213,19 @@ impl Broker {
         broker.create_system_topics(now)?;
         if broker.is_slave() {
             broker.store.begin_copy();
-        } else {
-            broker.limit_offsets();
-            if broker.store.rebuilding().is_none() {
-                broker.read_pops(now);
+        } else if broker.store.rebuilding().is_none() {
+            if broker.store.recovered().unclean {
+                broker.limit_offsets();
             }
+            broker.read_pops(now);
         }
         Ok(broker)
     }
 
-    /// What a crash took of a queue comes again as other messages, which groups that had consumed the old ones must not pass
+    /// What a crash took of a queue, or a slave had not copied when it became the master, comes again as other messages, which groups that had consumed the old ones must not pass
     /// over.
     pub(crate) fn limit_offsets(&self) {
-        if self.store.recovered().unclean && self.store.rebuilding().is_none() {
-            self.offsets.limit(|topic, queue| self.store.find_queue(topic, queue).map_or(0, |queue| queue.max_offset()));
-        }
+        self.offsets.limit(|topic, queue| self.store.find_queue(topic, queue).map_or(0, |queue| queue.max_offset()));
     }
 
     /// The configuration in force.

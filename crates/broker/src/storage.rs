@@ -95,7 +95,9 @@ impl Broker {
             return match self.store.rebuild(READ_BYTES) {
                 Ok(done) => {
                     if done {
-                        self.limit_offsets();
+                        if self.store.recovered().unclean && !self.is_slave() {
+                            self.limit_offsets();
+                        }
                         tracing::info!("the consume queues are whole again; messages are taken");
                     }
                     true

@@ -200,6 +200,19 @@ fn a_slave_that_becomes_the_master_delivers_the_timers_that_the_master_had_not()
 }
 
 #[test]
+fn offsets_beyond_what_was_copied_are_brought_back() {
+    let (master, slave) = (world(""), world(SLAVE));
+    master.send(1, "T", "", "copied");
+    copy(&master, &slave, 2);
+    master.send(2, "T", "", "lost");
+    master.broker.offsets.commit("T", "g", 0, 2);
+    slave.broker.take_offsets(master.broker.offsets.all());
+    assert_eq!(slave.broker.offsets.committed("T", "g", 0), Some(2));
+    promote(&slave, false).unwrap();
+    assert_eq!(slave.broker.offsets.committed("T", "g", 0), Some(1), "the next message is a new one");
+}
+
+#[test]
 fn sends_that_waited_for_a_slave_are_answered_together() {
     let world = world("brokerRole=SYNC_MASTER\n");
     let (broker, producer) = (&world.broker, peer(3));
