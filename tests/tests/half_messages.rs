@@ -2,15 +2,11 @@
 //! other left open.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
-use bytes::BytesMut;
 use protocol::bodies::{HeartbeatData, ProducerData};
-use protocol::header::Outgoing;
-use protocol::{Frame, Header, Serialization, fastjson, frame, message_id, properties, record};
-use tests::{JavaServer, PATIENCE, Server, Setup, binary, wait_for};
+use protocol::{Frame, Header, fastjson, message_id, properties, record};
+use tests::{Answer, Fields, JavaServer, Link, Server, Setup, binary, wait_for};
 
 const END_TRANSACTION: i32 = 37;
 const CHECK_TRANSACTION_STATE: i32 = 39;
@@ -27,59 +23,20 @@ const NEVER: &str = "transactionTimeOut=600000\ntransactionOpBatchInterval=50\n"
 /// What Java adds to every message that it stores, or changes in a question, and nobody needs.
 const OTHER_PROPERTIES: [&str; 3] = ["MSG_REGION", "TRACE_ON", "WAIT"];
 
-type Fields = BTreeMap<String, String>;
-
 /// A connection that writes requests as Java's clients do.
 struct Peer {
-    stream: TcpStream,
-    buffer: BytesMut,
-}
-
-/// What is compared of an answer.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    code: i32,
-    remark: String,
-    fields: Fields,
+    link: Link,
 }
 
 impl Peer {
     fn new(port: u16) -> Self {
-        let stream = wait_for("a connection", || TcpStream::connect(("127.0.0.1", port)).ok());
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: BytesMut::new() }
-    }
-
-    fn frame(&mut self) -> Frame {
-        loop {
-            if let Some(frame) = frame::take(&mut self.buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-                return frame;
-            }
-            let mut chunk = [0; 4096];
-            let count = self.stream.read(&mut chunk).unwrap();
-            assert!(count > 0, "the server closed the connection");
-            self.buffer.extend_from_slice(&chunk[..count]);
-        }
+        Self { link: Link::connect(port) }
     }
 
     /// Sends a request with fields such as `name=value;name=value`.
     fn ask(&mut self, code: i32, fields: &str, body: &[u8]) -> (Answer, Frame) {
-        let extra: Vec<_> = fields.split(';').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap()).collect();
-        let mut out = BytesMut::new();
-        let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: &extra };
-        head.write(&(), body.len(), &mut out);
-        out.extend_from_slice(body);
-        self.stream.write_all(&out).unwrap();
-        let frame = loop {
-            let frame = self.frame();
-            if Header::decode(&frame).unwrap().is_response() {
-                break frame;
-            }
-        };
-        let header = Header::decode(&frame).unwrap();
-        let remark = header.remark.clone().unwrap_or_default().into_owned();
-        let fields = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-        (Answer { code: header.code, remark, fields }, frame)
+        let fields: Vec<_> = fields.split(';').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap()).collect();
+        self.link.call(code, &fields, body)
     }
 
     /// Sends a half message; gives the answer, and where the message is.
@@ -121,7 +78,7 @@ impl Peer {
     /// The next question, with the half message that it is about.
     fn question(&mut self) -> (Fields, Stored, Half) {
         loop {
-            let frame = self.frame();
+            let frame = self.link.frame();
             let header = Header::decode(&frame).unwrap();
             if header.code != CHECK_TRANSACTION_STATE {
                 continue;

@@ -1,23 +1,16 @@
 //! Timer messages: with Java's client 5.4.0, against Java's broker 5.4.0, over directories that each leaves to the other,
 //! and many of them over a kill.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::BytesMut;
-use protocol::header::Outgoing;
-use protocol::{Frame, Header, Serialization, codes, frame, message_id, properties, record};
-use tests::{Exchange, JavaServer, PATIENCE, Server, Setup, Whose, java_client, wait_for};
+use protocol::{Frame, Header, codes, message_id, properties, record};
+use tests::{Answer, Exchange, Fields, JavaServer, Link, PATIENCE, Server, Setup, Whose, java_client, wait_for, write_request};
 
 const SEND: i32 = 310;
 const PULL: i32 = 11;
 const RECALL: i32 = 370;
 const SETTINGS: &str = "recallMessageEnable=true\n";
-
-type Fields = BTreeMap<String, String>;
 
 fn now() -> i64 {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
@@ -25,16 +18,7 @@ fn now() -> i64 {
 
 /// A connection that writes requests as Java's clients do.
 struct Peer {
-    stream: TcpStream,
-    buffer: BytesMut,
-}
-
-/// What is compared of an answer.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    code: i32,
-    remark: String,
-    fields: Fields,
+    link: Link,
 }
 
 /// A message as a consumer gets it.
@@ -47,32 +31,11 @@ struct Stored {
 
 impl Peer {
     fn new(port: u16) -> Self {
-        let stream = wait_for("a connection", || TcpStream::connect(("127.0.0.1", port)).ok());
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: BytesMut::new() }
-    }
-
-    fn frame(&mut self) -> Frame {
-        loop {
-            if let Some(frame) = frame::take(&mut self.buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-                return frame;
-            }
-            let mut chunk = [0; 65_536];
-            let count = self.stream.read(&mut chunk).unwrap();
-            assert!(count > 0, "the server closed the connection");
-            self.buffer.extend_from_slice(&chunk[..count]);
-        }
+        Self { link: Link::connect(port) }
     }
 
     fn ask(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) -> (Answer, Frame) {
-        let mut out = BytesMut::new();
-        write(&mut out, code, fields, body);
-        self.stream.write_all(&out).unwrap();
-        let frame = self.frame();
-        let header = Header::decode(&frame).unwrap();
-        let remark = header.remark.clone().unwrap_or_default().into_owned();
-        let fields = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-        (Answer { code: header.code, remark, fields }, frame)
+        self.link.call(code, fields, body)
     }
 
     /// Sends a message with a key and more properties, such as `NAME=value`.
@@ -123,12 +86,6 @@ impl Peer {
         });
         all
     }
-}
-
-fn write(out: &mut BytesMut, code: i32, fields: &[(&str, &str)], body: &[u8]) {
-    let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: fields };
-    head.write(&(), body.len(), out);
-    out.extend_from_slice(body);
 }
 
 fn text(key: &str, extra: &[(&str, &str)]) -> String {
@@ -343,12 +300,12 @@ fn send_many(port: u16, count: usize, due: i64) {
             // Different times, in no order.
             let at = (due + number as i64 * 7919 % 1000).to_string();
             let text = text(&format!("{number:032X}"), &[("TIMER_DELIVER_MS", &at)]);
-            write(&mut out, SEND, &send_fields(&text), format!("{number:0128}").as_bytes());
+            write_request(&mut out, SEND, &send_fields(&text), format!("{number:0128}").as_bytes());
         }
-        peer.stream.write_all(&out).unwrap();
+        peer.link.write(&out);
         let wanted = if first + 100 < count { first } else { count };
         while answered < wanted {
-            let frame = peer.frame();
+            let frame = peer.link.frame();
             let header = Header::decode(&frame).unwrap();
             assert_eq!(header.code, codes::SUCCESS, "{:?}", header.remark);
             answered += 1;
