@@ -24,14 +24,52 @@ const STATUS_MS: i64 = 5000;
 /// Requests to clients that may be under way; an admin's that would be one more is refused.
 const MAX_ASKED: usize = 1000;
 
-/// Requests that clients have not answered, by connection and number.
-#[derive(Default)]
-pub struct Asked {
-    waiting: Mutex<HashMap<(u64, i32), Waiting>>,
+/// What waits for answers of clients, by connection and number, with its deadline in ms.
+pub struct Unanswered<T> {
+    waiting: Mutex<HashMap<(u64, i32), (i64, T)>>,
 }
 
-struct Waiting {
-    deadline: i64,
+impl<T> Default for Unanswered<T> {
+    fn default() -> Self {
+        Self { waiting: Mutex::default() }
+    }
+}
+
+impl<T> Unanswered<T> {
+    pub fn len(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
+    /// Notes what waits, and gives the number to ask the client under: it may answer before this thread goes on.
+    pub fn begin(&self, connection: &Connection, deadline: i64, what: T) -> i32 {
+        let opaque = connection.next_opaque();
+        self.waiting.lock().insert((connection.id, opaque), (deadline, what));
+        opaque
+    }
+
+    /// What waits for this answer.
+    pub fn take(&self, connection: &Connection, opaque: i32) -> Option<T> {
+        self.waiting.lock().remove(&(connection.id, opaque)).map(|(_, what)| what)
+    }
+
+    /// What waits for longer than it should.
+    pub fn take_late(&self, now: i64) -> Vec<T> {
+        self.take_if(|_, deadline| deadline <= now)
+    }
+
+    /// What waits for a client that has gone.
+    pub fn take_gone(&self, connection: u64) -> Vec<T> {
+        self.take_if(|id, _| id == connection)
+    }
+
+    fn take_if(&self, gone: impl Fn(u64, i64) -> bool) -> Vec<T> {
+        let mut waiting = self.waiting.lock();
+        waiting.extract_if(|(id, _), (deadline, _)| gone(*id, *deadline)).map(|(_, (_, what))| what).collect()
+    }
+}
+
+/// A request to a client that is not answered.
+pub struct Waiting {
     group: String,
     client_id: String,
     whose: Whose,
@@ -59,15 +97,13 @@ enum Silence {
 }
 
 impl Broker {
-    fn ask(&self, client: &Client, waiting: Waiting, code: i32, fields: &[(&str, &str)], body: &[u8]) {
-        let opaque = client.connection.next_opaque();
-        // It may answer before this thread goes on.
-        self.asked.waiting.lock().insert((client.connection.id, opaque), waiting);
+    fn ask(&self, client: &Client, deadline: i64, waiting: Waiting, code: i32, fields: &[(&str, &str)], body: &[u8]) {
+        let opaque = self.asked.begin(&client.connection, deadline, waiting);
         client.connection.send_request(code, opaque, fields, body);
     }
 
     fn require_room(&self, more: usize) -> Handled {
-        let under_way = self.asked.waiting.lock().len();
+        let under_way = self.asked.len();
         if under_way + more <= MAX_ASKED {
             return Ok(());
         }
@@ -77,7 +113,7 @@ impl Broker {
 
     /// A client has answered what the broker asked it. Answers that nobody waits for are passed over.
     pub(crate) fn answered(&self, connection: &Connection, header: &Header<'_>, body: &Bytes) {
-        let Some(waiting) = self.asked.waiting.lock().remove(&(connection.id, header.opaque)) else { return };
+        let Some(waiting) = self.asked.take(connection, header.opaque) else { return };
         match waiting.whose {
             Whose::Relayed(responder) => {
                 let fields: Vec<(&str, &str)> = header.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -96,31 +132,29 @@ impl Broker {
 
     /// Answers for clients that took too long.
     pub(crate) fn expire_asked(&self, now: i64) {
-        self.give_up(Silence::TooLate, |_, waiting| waiting.deadline <= now);
+        give_up(self.asked.take_late(now), Silence::TooLate);
     }
 
     /// Answers for a client that has gone.
     pub(crate) fn forget_asked(&self, connection: u64) {
-        self.give_up(Silence::Closed, |(id, _), _| *id == connection);
+        give_up(self.asked.take_gone(connection), Silence::Closed);
     }
+}
 
-    fn give_up(&self, why: Silence, gone: impl Fn(&(u64, i32), &Waiting) -> bool) {
-        let given_up: Vec<Waiting> =
-            self.asked.waiting.lock().extract_if(|key, waiting| gone(key, waiting)).map(|(_, waiting)| waiting).collect();
-        for Waiting { group, client_id, whose, .. } in given_up {
-            match whose {
-                Whose::Relayed(responder) => {
-                    let (code, what) = match why {
-                        Silence::TooLate => (codes::CONSUME_MSG_TIMEOUT, format!("Timeout: no answer within {RELAY_MS} ms")),
-                        Silence::Closed => (codes::SYSTEM_ERROR, "closed its connection before it answered".to_owned()),
-                    };
-                    let remark = format!("consumer <{group}> <{client_id}> {what}");
-                    responder.answer(code, Some(&remark), &(), &[], &[]);
-                }
-                Whose::Collected(collected) => {
-                    tracing::warn!("{client_id} of group {group} does not say how far it is");
-                    collect(&collected, None);
-                }
+fn give_up(given_up: Vec<Waiting>, why: Silence) {
+    for Waiting { group, client_id, whose } in given_up {
+        match whose {
+            Whose::Relayed(responder) => {
+                let (code, what) = match why {
+                    Silence::TooLate => (codes::CONSUME_MSG_TIMEOUT, format!("Timeout: no answer within {RELAY_MS} ms")),
+                    Silence::Closed => (codes::SYSTEM_ERROR, "closed its connection before it answered".to_owned()),
+                };
+                let remark = format!("consumer <{group}> <{client_id}> {what}");
+                responder.answer(code, Some(&remark), &(), &[], &[]);
+            }
+            Whose::Collected(collected) => {
+                tracing::warn!("{client_id} of group {group} does not say how far it is");
+                collect(&collected, None);
             }
         }
     }
@@ -155,13 +189,9 @@ fn relay(broker: &Broker, call: &Call<'_>, group: &str, client_id: &str, more: &
     let own = call.header.fields.iter().map(|(name, value)| (&**name, &**value));
     let fields: Vec<(&str, &str)> =
         own.filter(|(name, _)| !more.iter().any(|(n, _)| n == name)).chain(more.iter().copied()).collect();
-    let waiting = Waiting {
-        deadline: call.now + RELAY_MS,
-        group: group.to_owned(),
-        client_id: client_id.to_owned(),
-        whose: Whose::Relayed(call.park()),
-    };
-    broker.ask(&client, waiting, call.header.code, &fields, body);
+    let whose = Whose::Relayed(call.park());
+    let waiting = Waiting { group: group.to_owned(), client_id: client_id.to_owned(), whose };
+    broker.ask(&client, call.now + RELAY_MS, waiting, call.header.code, &fields, body);
     Ok(())
 }
 
@@ -202,13 +232,9 @@ pub fn get_consumer_status(broker: &Broker, call: &mut Call<'_>, request: GetCon
     let collected = Arc::new(Mutex::new(Collected { responder: Some(call.park()), missing, table: BTreeMap::new() }));
     let fields = [("topic", request.topic), ("group", request.group)];
     for client in &asked {
-        let waiting = Waiting {
-            deadline: call.now + STATUS_MS,
-            group: request.group.to_owned(),
-            client_id: client.id.clone(),
-            whose: Whose::Collected(collected.clone()),
-        };
-        broker.ask(client, waiting, GetConsumerStatusFromClient::CODE, &fields, &[]);
+        let whose = Whose::Collected(collected.clone());
+        let waiting = Waiting { group: request.group.to_owned(), client_id: client.id.clone(), whose };
+        broker.ask(client, call.now + STATUS_MS, waiting, GetConsumerStatusFromClient::CODE, &fields, &[]);
     }
     collect(&collected, None);
     Ok(())

@@ -36,6 +36,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use protocol::exchange::{Call, Connection, ENOUGH_BYTES, Refusal, Service};
 use protocol::header::HeaderError;
+use protocol::record::Record;
 use protocol::requests::*;
 use protocol::{Frame, Header, codes, fastjson};
 use stdx::config::Table;
@@ -44,7 +45,7 @@ use store::queue::Queue;
 use store::{AppendError, Batch, GetLimits, Store};
 
 use crate::admission::Admission;
-use crate::asked::Asked;
+use crate::asked::Unanswered;
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
@@ -94,6 +95,28 @@ pub trait Shell: Send + Sync {
     fn keep_settings(&self, changed: &[Entry]) -> io::Result<()>;
 }
 
+/// A shell without a process around it, for tests and simulations: what it is asked for is called by hand.
+pub struct NoShell;
+
+impl Shell for NoShell {
+    fn sync_wanted(&self) {}
+    fn log_grew(&self) {}
+    fn register_wanted(&self) {}
+    fn route_wanted(&self, _: &str) {}
+    fn disk(&self, _: &Path) -> Option<Disk> {
+        None
+    }
+    fn memory(&self) -> u64 {
+        0
+    }
+    fn hour(&self, _: i64) -> u8 {
+        0
+    }
+    fn keep_settings(&self, _: &[Entry]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// When what has to be done next.
 struct Timers {
     sample: AtomicI64,
@@ -123,8 +146,8 @@ pub struct Broker {
     transactions: Transactions,
     pops: Pops,
     holds: Holds,
-    replies: reply::Pushed,
-    asked: Asked,
+    replies: Unanswered<reply::Waiting>,
+    asked: Unanswered<asked::Waiting>,
     locks: QueueLocks,
     stats: Stats,
     admission: Admission,
@@ -196,8 +219,8 @@ impl Broker {
             transactions,
             pops: Pops::open(&directory)?,
             holds: Holds::default(),
-            replies: reply::Pushed::default(),
-            asked: Asked::default(),
+            replies: Unanswered::default(),
+            asked: Unanswered::default(),
             locks: QueueLocks::default(),
             stats: Stats::default(),
             admission: Admission::default(),
@@ -299,6 +322,33 @@ impl Broker {
                 memory => memory / 100 * config.access_message_in_memory_max_ratio as u64,
             },
             scanned: config.max_filter_message_size as usize / store::queue::ENTRY_LENGTH as usize,
+        }
+    }
+
+    /// A record that this broker writes for itself.
+    pub(crate) fn own_record<'a>(
+        &self,
+        topic: &'a str,
+        queue_id: i32,
+        body: &'a [u8],
+        properties: &'a str,
+        now: i64,
+    ) -> Record<'a> {
+        Record {
+            queue_id,
+            flag: 0,
+            queue_offset: 0,
+            physical_offset: 0,
+            sys_flag: 0,
+            born_timestamp: now,
+            born_host: self.store_host,
+            store_timestamp: 0,
+            store_host: self.store_host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body,
+            topic,
+            properties,
         }
     }
 

@@ -75,8 +75,8 @@ impl Named {
     }
 }
 
-fn count(series: &mut Option<Series>, since: i64, messages: u64, bytes: u64) {
-    series.get_or_insert_with(|| Series::since(since)).add(messages, bytes);
+fn count(series: &mut Option<Series>, since: i64, times: u64, messages: u64, bytes: u64) {
+    series.get_or_insert_with(|| Series::since(since)).add(times, messages, bytes);
 }
 
 /// The entry of a name, which is copied only where it is new.
@@ -158,27 +158,27 @@ impl Stats {
         named.all().for_each(|series| series.sample(now));
     }
 
-    /// Messages were put into a topic.
-    pub fn put(&self, topic: &str, messages: u64, bytes: u64) {
+    /// Messages were put into a topic, by so many requests.
+    pub fn put(&self, topic: &str, requests: u64, messages: u64, bytes: u64) {
         let mut named = self.named.lock();
         let since = named.sampled;
-        count(&mut entry(&mut named.topics, topic).put, since, messages, bytes);
-        count(&mut named.all_put, since, messages, bytes);
+        count(&mut entry(&mut named.topics, topic).put, since, requests, messages, bytes);
+        count(&mut named.all_put, since, requests, messages, bytes);
     }
 
     /// A group got messages.
     pub fn got(&self, topic: &str, group: &str, messages: u64, bytes: u64) {
         let mut named = self.named.lock();
         let since = named.sampled;
-        count(&mut entry(&mut entry(&mut named.topics, topic).groups, group).got, since, messages, bytes);
-        count(&mut named.all_got, since, messages, bytes);
+        count(&mut entry(&mut entry(&mut named.topics, topic).groups, group).got, since, 1, messages, bytes);
+        count(&mut named.all_got, since, 1, messages, bytes);
     }
 
     /// A group sent a message back.
     pub fn sent_back(&self, topic: &str, group: &str) {
         let mut named = self.named.lock();
         let since = named.sampled;
-        count(&mut entry(&mut entry(&mut named.topics, topic).groups, group).sent_back, since, 1, 0);
+        count(&mut entry(&mut entry(&mut named.topics, topic).groups, group).sent_back, since, 1, 1, 0);
     }
 
     /// Forgets the figures of a topic.
@@ -262,7 +262,7 @@ mod tests {
         for second in 0..=100 {
             stats.sample(second * 1000);
             add(&stats.counters.messages_put, if second < 90 { 10 } else { 100 });
-            stats.put("T", 5, 500);
+            stats.put("T", 1, 5, 500);
         }
         let [ten, sixty, all] = stats.rates(Rate::Put);
         assert_eq!(ten, 100.0);
@@ -276,8 +276,8 @@ mod tests {
     fn figures_have_javas_names() {
         let stats = Stats::default();
         stats.sample(1000);
-        stats.put("T", 3, 300);
-        stats.put("T", 1, 60);
+        stats.put("T", 1, 3, 300);
+        stats.put("T", 1, 1, 60);
         stats.got("T", "g", 2, 200);
         stats.sent_back("T", "g");
         let sums = |name, key| stats.data(name, key, 5000).map(|d| (d.stats_minute.sum, d.stats_day.avgpt, d.stats_hour.tps));

@@ -19,27 +19,6 @@ mod retry;
 mod timer;
 mod transaction;
 
-struct NoShell;
-
-impl Shell for NoShell {
-    fn sync_wanted(&self) {}
-    fn log_grew(&self) {}
-    fn register_wanted(&self) {}
-    fn route_wanted(&self, _: &str) {}
-    fn disk(&self, _: &Path) -> Option<Disk> {
-        None
-    }
-    fn memory(&self) -> u64 {
-        0
-    }
-    fn hour(&self, _: i64) -> u8 {
-        0
-    }
-    fn keep_settings(&self, _: &[stdx::properties::Entry]) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A broker on a directory of its own.
 struct World {
     broker: Broker,

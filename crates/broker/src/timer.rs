@@ -642,22 +642,8 @@ impl Broker {
         ] {
             properties::push(&mut text, name, value);
         }
-        let record = Record {
-            queue_id: QUEUE,
-            flag: 0,
-            queue_offset: 0,
-            physical_offset: 0,
-            sys_flag: 0,
-            born_timestamp: now,
-            born_host: recalled.born_host,
-            store_timestamp: 0,
-            store_host: self.store_host(),
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body: b"0",
-            topic: names::WHEEL_TIMER_TOPIC,
-            properties: &text,
-        };
+        let own = self.own_record(names::WHEEL_TIMER_TOPIC, QUEUE, b"0", &text, now);
+        let record = Record { born_host: recalled.born_host, ..own };
         batch.push(queue, &record, timer::code(&text), 1);
     }
 }

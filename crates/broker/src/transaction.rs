@@ -478,22 +478,7 @@ fn push_op(broker: &Broker, batch: &mut Batch, ops: std::sync::Arc<Queue>, queue
     let mut text = String::new();
     properties::push(&mut text, properties::TAGS, RESOLVED_TAG);
     let body = queue_offset.to_string();
-    let record = Record {
-        queue_id: QUEUE,
-        flag: 0,
-        queue_offset: 0,
-        physical_offset: 0,
-        sys_flag: 0,
-        born_timestamp: now,
-        born_host: broker.store_host(),
-        store_timestamp: 0,
-        store_host: broker.store_host(),
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        body: body.as_bytes(),
-        topic: names::TRANS_OP_HALF_TOPIC,
-        properties: &text,
-    };
+    let record = broker.own_record(names::TRANS_OP_HALF_TOPIC, QUEUE, body.as_bytes(), &text, now);
     batch.push(ops, &record, store::tags_code(&text), 1);
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use broker::{Broker, BrokerConfig, Disk, Shell};
+use broker::{Broker, BrokerConfig, NoShell};
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 use protocol::bodies::{HeartbeatData, ProducerData};
@@ -47,27 +47,6 @@ const MOST_CHANGES: u64 = 1500;
 /// Rounds after the last crash in which everything that is due has to come, and ms between two.
 const LAST_ROUNDS: usize = 40;
 const ROUND_MS: i64 = 31_000;
-
-struct SimShell;
-
-impl Shell for SimShell {
-    fn sync_wanted(&self) {}
-    fn log_grew(&self) {}
-    fn register_wanted(&self) {}
-    fn route_wanted(&self, _: &str) {}
-    fn disk(&self, _: &Path) -> Option<Disk> {
-        None
-    }
-    fn memory(&self) -> u64 {
-        0
-    }
-    fn hour(&self, _: i64) -> u8 {
-        0
-    }
-    fn keep_settings(&self, _: &[stdx::properties::Entry]) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What a request was about whose answer comes later.
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +157,7 @@ impl World {
     /// Opens the broker; `None` where the machine went down meanwhile.
     fn open(&mut self) -> Result<Option<Broker>> {
         let disk = store::disk::Disk::watched(self.disk.clone());
-        let broker = match Broker::open_on(disk, self.config()?, address(), Arc::new(SimShell), self.now) {
+        let broker = match Broker::open_on(disk, self.config()?, address(), Arc::new(NoShell), self.now) {
             Ok(broker) => broker,
             Err(_) if self.disk.crashed() => return Ok(None),
             Err(error) => bail!("the broker does not open: {error}"),

@@ -1,9 +1,6 @@
 //! SEND_REPLY_MESSAGE: a consumer's answer to a request message goes straight to the producer that asked. The consumer is
 //! answered when the producer has said that it has it; a copy is stored, for people to look at.
 
-use std::collections::HashMap;
-
-use parking_lot::Mutex;
 use protocol::exchange::{Call, Connection, Refusal, Responder};
 use protocol::record::Record;
 use protocol::requests::{PushReplyMessage, SendMessage, SendMessageReply};
@@ -20,14 +17,8 @@ const PUSH_MS: i64 = 10_000;
 /// Replies that producers may have to confirm at the same time; more are refused.
 const MAX_PUSHED: usize = 10_000;
 
-/// Replies that producers have not confirmed, by connection and number.
-#[derive(Default)]
-pub struct Pushed {
-    waiting: Mutex<HashMap<(u64, i32), Waiting>>,
-}
-
-struct Waiting {
-    deadline: i64,
+/// A reply that its producer has not confirmed.
+pub struct Waiting {
     responder: Responder,
     client_id: String,
     stored: Stored,
@@ -55,7 +46,7 @@ fn pass_on(broker: &Broker, call: &mut Call<'_>, request: &SendMessage<'_>) -> H
     let text = request.properties.unwrap_or_default();
     let client_id = properties::get(text, properties::REPLY_TO_CLIENT);
     let producer = client_id.and_then(|id| broker.clients.producer_with_id(id));
-    if producer.is_some() && broker.replies.waiting.lock().len() >= MAX_PUSHED {
+    if producer.is_some() && broker.replies.len() >= MAX_PUSHED {
         let remark = format!("{MAX_PUSHED} replies wait for their producers to take them: try again in a moment");
         return Err(Refusal::new(codes::SYSTEM_BUSY, remark));
     }
@@ -73,10 +64,8 @@ fn pass_on(broker: &Broker, call: &mut Call<'_>, request: &SendMessage<'_>) -> H
         answer(broker, call.park(), &stored, Some(&remark));
         return Ok(());
     };
-    let opaque = producer.next_opaque();
-    let waiting = Waiting { deadline: call.now + PUSH_MS, responder: call.park(), client_id: client_id.to_owned(), stored };
-    // It may be confirmed before this thread goes on.
-    broker.replies.waiting.lock().insert((producer.id, opaque), waiting);
+    let waiting = Waiting { responder: call.park(), client_id: client_id.to_owned(), stored };
+    let opaque = broker.replies.begin(&producer, call.now + PUSH_MS, waiting);
     push(broker, call, request, &producer, opaque);
     Ok(())
 }
@@ -131,7 +120,7 @@ fn store(broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>, stored: &m
     broker.append(&mut batch, call.now).map_err(|e| Refusal::new(codes::SYSTEM_ERROR, e.to_string()))?;
     stats::add(&broker.stats.counters.messages_put, 1);
     stats::add(&broker.stats.counters.bytes_put, batch.bytes() as u64);
-    broker.stats.put(request.topic, 1, batch.bytes() as u64);
+    broker.stats.put(request.topic, 1, 1, batch.bytes() as u64);
     let place = batch.place(0);
     stored.msg_id = message_id::offset_id(broker.store_host(), place.physical_offset as i64);
     stored.queue_offset = place.queue_offset;
@@ -154,7 +143,7 @@ fn answer(broker: &Broker, responder: Responder, stored: &Stored, failure: Optio
 
 /// A client answers what the broker asked it.
 pub fn taken(broker: &Broker, connection: &Connection, header: &Header<'_>) {
-    let Some(waiting) = broker.replies.waiting.lock().remove(&(connection.id, header.opaque)) else { return };
+    let Some(waiting) = broker.replies.take(connection, header.opaque) else { return };
     if header.code == codes::SUCCESS {
         answer(broker, waiting.responder, &waiting.stored, None);
     } else {
@@ -164,18 +153,12 @@ pub fn taken(broker: &Broker, connection: &Connection, header: &Header<'_>) {
 
 /// Gives up the replies whose producers have not confirmed them in time.
 pub fn expire(broker: &Broker, now: i64) {
-    give_up(broker, |_, waiting| waiting.deadline <= now);
+    broker.replies.take_late(now).into_iter().for_each(|waiting| fail(broker, waiting));
 }
 
 /// Gives up the replies to a producer that has gone.
 pub fn connection_closed(broker: &Broker, connection: &Connection) {
-    give_up(broker, |(id, _), _| *id == connection.id);
-}
-
-fn give_up(broker: &Broker, gone: impl Fn(&(u64, i32), &Waiting) -> bool) {
-    let lost: Vec<Waiting> =
-        broker.replies.waiting.lock().extract_if(|key, waiting| gone(key, waiting)).map(|(_, waiting)| waiting).collect();
-    lost.into_iter().for_each(|waiting| fail(broker, waiting));
+    broker.replies.take_gone(connection.id).into_iter().for_each(|waiting| fail(broker, waiting));
 }
 
 fn fail(broker: &Broker, waiting: Waiting) {

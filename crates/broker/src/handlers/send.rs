@@ -504,15 +504,17 @@ impl Sends {
         let counters = &broker.stats.counters;
         stats::add(&counters.messages_put, messages as u64);
         stats::add(&counters.bytes_put, bytes as u64);
-        for answer in &self.answers {
-            let bytes = self.batch.bytes_of(answer.first..answer.first + answer.count);
-            broker.stats.put(&answer.topic.topic_name, answer.count as u64, bytes);
-            if answer.due.is_some() {
-                broker.wheel.count(&answer.topic.topic_name, 1, now);
-            }
+        // The sends of one read mostly go to one topic, which is then looked up once.
+        for sends in self.answers.chunk_by(|one, next| Arc::ptr_eq(&one.topic, &next.topic)) {
+            let bytes = sends.iter().map(|send| self.batch.bytes_of(send.first..send.first + send.count)).sum();
+            let messages: usize = sends.iter().map(|send| send.count).sum();
+            broker.stats.put(&sends[0].topic.topic_name, sends.len() as u64, messages as u64, bytes);
+        }
+        for timed in self.answers.iter().filter(|answer| answer.due.is_some()) {
+            broker.wheel.count(&timed.topic.topic_name, 1, now);
         }
         for ((topic, at), timed) in self.ended.iter().filter_map(|(_, ended)| Some((ended.committed.as_ref()?, ended.timed))) {
-            broker.stats.put(topic, 1, self.batch.bytes_of(*at..*at + 1));
+            broker.stats.put(topic, 1, 1, self.batch.bytes_of(*at..*at + 1));
             if timed {
                 broker.wheel.count(topic, 1, now);
             }

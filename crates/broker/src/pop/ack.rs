@@ -99,7 +99,13 @@ struct Named<'a> {
     revive_queue: i32,
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    /// What the handle of a message (`extraInfo`) says.
+    fn of(topic: &'a str, group: &'a str, queue_id: i32, extra_info: &str) -> Result<Self, Refusal> {
+        let Handle { start, pop_time, invisible_time, revive_queue, .. } = parse(extra_info)?;
+        Ok(Self { topic, group, queue_id, start, pop_time, invisible_time, revive_queue })
+    }
+
     fn key(&self) -> Key {
         Key { lane: Lane::new(self.topic, self.group, self.queue_id), start: self.start, pop_time: self.pop_time }
     }
@@ -125,16 +131,7 @@ pub fn accept(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, request: 
         );
         return Err(Refusal::new(codes::NO_MESSAGE, remark));
     }
-    let handle = parse(request.extra_info)?;
-    let named = Named {
-        topic: request.topic,
-        group: request.consumer_group,
-        queue_id: request.queue_id,
-        start: handle.start,
-        pop_time: handle.pop_time,
-        invisible_time: handle.invisible_time,
-        revive_queue: handle.revive_queue,
-    };
+    let named = Named::of(request.topic, request.consumer_group, request.queue_id, request.extra_info)?;
     if named.revive_queue == ORDER_QUEUE {
         let end = ack_in_order(broker, call, &named, &[request.offset])?;
         return answer_in_order(broker, call, end);
@@ -303,16 +300,7 @@ pub fn change_invisible_time(broker: &Broker, call: &mut Call<'_>, request: Chan
             format!("queue {} of {} has messages {min} to {max}, not {}", request.queue_id, request.topic, request.offset);
         return Err(Refusal::new(codes::NO_MESSAGE, remark));
     }
-    let handle = parse(request.extra_info)?;
-    let named = Named {
-        topic: request.topic,
-        group: request.consumer_group,
-        queue_id: request.queue_id,
-        start: handle.start,
-        pop_time: handle.pop_time,
-        invisible_time: handle.invisible_time,
-        revive_queue: handle.revive_queue,
-    };
+    let named = Named::of(request.topic, request.consumer_group, request.queue_id, request.extra_info)?;
     if named.revive_queue == ORDER_QUEUE {
         return change_in_order(broker, call, &named, &request);
     }

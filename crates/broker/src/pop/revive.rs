@@ -39,22 +39,7 @@ fn push(broker: &Broker, batch: &mut Batch, queue: Arc<Queue>, tag: &str, body: 
     properties::push(&mut text, properties::TAGS, tag);
     properties::push(&mut text, properties::TIMER_DELIVER_MS, &now.to_string());
     let topic = queue.topic.clone();
-    let record = Record {
-        queue_id: queue.id,
-        flag: 0,
-        queue_offset: 0,
-        physical_offset: 0,
-        sys_flag: 0,
-        born_timestamp: now,
-        born_host: broker.store_host(),
-        store_timestamp: 0,
-        store_host: broker.store_host(),
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        body,
-        topic: &topic,
-        properties: &text,
-    };
+    let record = broker.own_record(&topic, queue.id, body, &text, now);
     batch.push(queue, &record, i64::from(stdx::java::hash_code(tag)), 1);
 }
 

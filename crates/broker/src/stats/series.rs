@@ -46,10 +46,10 @@ impl Series {
         Self { total: first, windows: std::array::from_fn(|_| VecDeque::from([first])) }
     }
 
-    pub fn add(&mut self, messages: u64, bytes: u64) {
+    pub fn add(&mut self, times: u64, messages: u64, bytes: u64) {
         self.total.messages += messages;
         self.total.bytes += bytes;
-        self.total.times += 1;
+        self.total.times += times;
     }
 
     /// Notes the totals where a window wants its next point.
@@ -84,7 +84,7 @@ mod tests {
     fn windows_forget_what_is_older() {
         let mut series = Series::since(0);
         for second in 1..=7200 {
-            series.add(1, 10);
+            series.add(1, 1, 10);
             series.sample(second * 1000);
         }
         let sums: Vec<i64> = (0..3).map(|window| series.over(window, Figure::Messages, 7_200_000).sum).collect();
