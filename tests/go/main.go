@@ -18,7 +18,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/producer"
 )
 
-const patience = 60 * time.Second
+const patience = 180 * time.Second
 
 type collector struct {
 	consumer rocketmq.PushConsumer

@@ -18,6 +18,7 @@ import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.impl.consumer.ProcessQueue;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -31,7 +32,9 @@ import org.apache.rocketmq.common.message.MessageQueue;
  * All scenarios of one client version run in one virtual machine, as starting one takes longer than a scenario.
  */
 public final class Driver {
-    private static final long PATIENCE_SECONDS = 60;
+    private static final long PATIENCE_SECONDS = 180;
+    /** Less than patience: a consumer may be stopped with messages that it has not been able to take. */
+    private static final long SETTLE_MS = 10000;
     private static final Map<String, DefaultMQProducer> PRODUCERS = new ConcurrentHashMap<String, DefaultMQProducer>();
     private static final Map<String, Collector> CONSUMERS = new ConcurrentHashMap<String, Collector>();
 
@@ -202,10 +205,25 @@ public final class Driver {
 
     /** All bodies that came until the consumer had stopped. */
     private static String stopPush(String group) throws Exception {
-        CONSUMERS.get(group).consumer.shutdown();
+        DefaultMQPushConsumer consumer = CONSUMERS.get(group).consumer;
+        settle(consumer);
+        consumer.shutdown();
         String bodies = poll(group, 0);
         CONSUMERS.remove(group);
         return bodies;
+    }
+
+    /** Waits until what was given to the listener counts as consumed: a consumer that stops before that leaves it to the next. */
+    private static void settle(DefaultMQPushConsumer consumer) throws Exception {
+        long end = System.currentTimeMillis() + SETTLE_MS;
+        long open = 1;
+        while (open > 0 && System.currentTimeMillis() < end) {
+            open = 0;
+            for (ProcessQueue queue : consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().values()) {
+                open += queue.getMsgCount().get();
+            }
+            Thread.sleep(open > 0 ? 10 : 0);
+        }
     }
 
     /** Reads every queue from its start to its end with the pull consumer of old. */

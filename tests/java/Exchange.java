@@ -23,7 +23,7 @@ public final class Exchange implements Driver.Extra {
     private static final String BROKER = "broker-a";
     /** Longer bodies are told by their length and hash. */
     private static final int SHOWN_BODY = 64;
-    private static final long PATIENCE_MS = 60000;
+    private static final long PATIENCE_MS = 180000;
     private static DefaultMQPullConsumer consumer;
     private static DefaultMQAdminExt admin;
     private static int sessions;

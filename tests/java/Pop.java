@@ -24,7 +24,7 @@ import org.apache.rocketmq.remoting.protocol.RequestCode;
  * handed back by the consumer that got it first.
  */
 final class Pop implements Driver.Extra {
-    private static final long PATIENCE_MS = 60000;
+    private static final long PATIENCE_MS = 180000;
     private static final Map<String, Pop> CONSUMERS = new ConcurrentHashMap<String, Pop>();
 
     private DefaultMQPushConsumer consumer;

@@ -65,7 +65,7 @@ fn answers_from_many_threads_arrive_whole_at_a_client_that_reads_late() {
     let address = address.recv().unwrap();
 
     let mut client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
     for opaque in 0..REQUESTS {
         let head = Outgoing { serialization: Serialization::RocketMq, code: 1, opaque, flag: 0, remark: None, extra: &[] };
         let mut request = BytesMut::new();
