@@ -1,7 +1,6 @@
 //! The broker's configuration: one flat table for what Java spreads over BrokerConfig, MessageStoreConfig,
 //! NettyServerConfig and NettyClientConfig.
 
-mod inert;
 #[cfg(test)]
 mod tests;
 
@@ -102,7 +101,7 @@ const VIP_PORT_BELOW: i32 = 2;
 stdx::config! {
     /// A broker's settings.
     pub struct BrokerConfig;
-    inert inert::INERT;
+    inert [include_str!("config/inert.txt"), stdx::config::SHARED_INERT];
     aliases ALIASES;
 
     /// Cluster that this broker belongs to.

@@ -1,7 +1,5 @@
 //! The name server's configuration.
 
-mod inert;
-
 use std::path::Path;
 
 use stdx::config::{Source, Table};
@@ -9,7 +7,7 @@ use stdx::config::{Source, Table};
 stdx::config! {
     /// A name server's settings.
     pub struct NamesrvConfig;
-    inert inert::INERT;
+    inert [include_str!("inert.txt"), stdx::config::SHARED_INERT];
     aliases &[];
 
     /// Port for brokers and clients.
@@ -103,7 +101,7 @@ mod tests {
     #[test]
     fn every_key_stands_in_one_place_with_a_default_that_could_be_set() {
         let mut keys: Vec<&str> = NamesrvConfig::rows().iter().map(|row| row.key).collect();
-        keys.extend(inert::INERT.iter().flat_map(|group| group.keys).map(|inert| inert.key));
+        keys.extend(NamesrvConfig::inert().iter().map(|inert| inert.key));
         keys.sort_unstable();
         assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{keys:?}");
         let mut config = NamesrvConfig::default();

@@ -134,64 +134,41 @@ pub struct Inert {
     pub key: &'static str,
     /// Java's default; empty where it is unset or depends on the machine.
     pub default: &'static str,
-    pub kind: Kind,
-}
-
-/// Keys without effect, and why they have none.
-#[derive(Debug)]
-pub struct InertGroup {
+    /// What values it takes, for people.
+    pub expected: &'static str,
+    accepts: fn(&str) -> bool,
+    /// Why it has no effect.
     pub why: &'static str,
-    pub keys: &'static [Inert],
 }
 
-/// The type of a key without effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Integer,
-    Float,
-    Bool,
-    Text,
-}
+/// The keys without effect that brokers and name servers share.
+pub const SHARED_INERT: &str = include_str!("inert.txt");
 
-/// An integer without effect.
-pub const fn int(key: &'static str, default: &'static str) -> Inert {
-    Inert { key, default, kind: Kind::Integer }
-}
-
-/// A number without effect.
-pub const fn float(key: &'static str, default: &'static str) -> Inert {
-    Inert { key, default, kind: Kind::Float }
-}
-
-/// A switch without effect.
-pub const fn flag(key: &'static str, default: &'static str) -> Inert {
-    Inert { key, default, kind: Kind::Bool }
-}
-
-/// A text without effect.
-pub const fn text(key: &'static str, default: &'static str) -> Inert {
-    Inert { key, default, kind: Kind::Text }
-}
-
-impl Kind {
-    /// What would be right, for people.
-    pub fn expected(self) -> &'static str {
-        match self {
-            Kind::Integer => i64::EXPECTED,
-            Kind::Float => f64::EXPECTED,
-            Kind::Bool => bool::EXPECTED,
-            Kind::Text => String::EXPECTED,
-        }
+/// Reads lists of keys without effect. A line that is not indented says why the keys in the indented lines below it have
+/// none; those are a type (`int`, `float`, `flag` or `text`), a key, and Java's default where it has one. `#` begins a
+/// comment. Panics where a line is something else: the lists are part of the program.
+pub fn inert_keys(lists: &[&'static str]) -> Vec<Inert> {
+    fn taking<T: Value>() -> (&'static str, fn(&str) -> bool) {
+        (T::EXPECTED, |text| T::parse(text).is_some())
     }
-
-    fn accepts(self, text: &str) -> bool {
-        match self {
-            Kind::Integer => i64::parse(text).is_some(),
-            Kind::Float => f64::parse(text).is_some(),
-            Kind::Bool => bool::parse(text).is_some(),
-            Kind::Text => true,
-        }
+    let (mut why, mut keys) = ("", Vec::new());
+    for line in lists.iter().flat_map(|list| list.lines()).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let Some(row) = line.strip_prefix(' ') else {
+            why = line;
+            continue;
+        };
+        let mut words = row.split_whitespace();
+        let (expected, accepts) = match words.next() {
+            Some("int") => taking::<i64>(),
+            Some("float") => taking::<f64>(),
+            Some("flag") => taking::<bool>(),
+            Some("text") => taking::<String>(),
+            _ => panic!("no type: {line:?}"),
+        };
+        let key = words.next().unwrap_or_else(|| panic!("no key: {line:?}"));
+        keys.push(Inert { key, default: words.next().unwrap_or_default(), expected, accepts, why });
     }
+    keys
 }
 
 /// Settings that are set though they change nothing yet or ever, and where every value that is set comes from.
@@ -218,7 +195,7 @@ pub trait Table: Clone + Default {
     /// Every key with an effect, in the order of [`Table::fields`].
     fn rows() -> Vec<Row>;
     /// Keys without effect.
-    fn inert() -> &'static [InertGroup];
+    fn inert() -> &'static [Inert];
     /// Historic spellings and the keys that they mean.
     fn aliases() -> &'static [(&'static str, &'static str)];
 
@@ -231,11 +208,11 @@ pub trait Table: Clone + Default {
             self.extra_mut().sources.insert(name, source);
             return Ok(());
         }
-        let Some((inert, _)) = find_inert::<Self>(name) else {
+        let Some(inert) = find_inert::<Self>(name) else {
             return Err(ConfigError::UnknownKey { key: key.to_owned(), suggestion: nearest::<Self>(key) });
         };
-        if !inert.kind.accepts(value) {
-            return Err(bad_value(key, value, inert.kind.expected().to_owned()));
+        if !(inert.accepts)(value) {
+            return Err(bad_value(key, value, inert.expected.to_owned()));
         }
         self.extra_mut().inert.insert(inert.key, value.to_owned());
         self.extra_mut().sources.insert(inert.key, source);
@@ -277,11 +254,10 @@ pub trait Table: Clone + Default {
         }
         let mut notes = Vec::new();
         for (key, value) in &self.extra().inert {
-            if let (Some(Source::File { line, .. }), Some((inert, why))) =
-                (self.extra().sources.get(key), find_inert::<Self>(key))
+            if let (Some(Source::File { line, .. }), Some(inert)) = (self.extra().sources.get(key), find_inert::<Self>(key))
                 && !value.eq_ignore_ascii_case(inert.default)
             {
-                notes.push((*line, format!("{key}={value} (line {line}: {why})")));
+                notes.push((*line, format!("{key}={value} (line {line}: {})", inert.why)));
             }
         }
         notes.sort();
@@ -292,12 +268,8 @@ pub trait Table: Clone + Default {
     /// All keys that have a value, in their order.
     fn pairs(&self) -> Vec<Shown<'_>> {
         let Extra { inert, pending, sources } = self.extra();
-        let mut all: BTreeMap<&'static str, String> = Self::inert()
-            .iter()
-            .flat_map(|group| group.keys)
-            .filter(|key| !key.default.is_empty())
-            .map(|key| (key.key, key.default.to_owned()))
-            .collect();
+        let mut all: BTreeMap<&'static str, String> =
+            Self::inert().iter().filter(|key| !key.default.is_empty()).map(|key| (key.key, key.default.to_owned())).collect();
         all.extend(self.fields());
         all.extend(inert.iter().chain(pending).map(|(key, value)| (*key, value.clone())));
         all.into_iter().map(|(key, value)| (key, value, sources.get(key))).collect()
@@ -312,20 +284,18 @@ fn current_spelling<T: Table>(key: &str) -> &str {
     T::aliases().iter().find(|(old, _)| *old == key).map_or(key, |(_, current)| current)
 }
 
-/// A key without effect, and why it has none.
-fn find_inert<T: Table>(key: &str) -> Option<(&'static Inert, &'static str)> {
-    T::inert().iter().find_map(|group| group.keys.iter().find(|inert| inert.key == key).map(|inert| (inert, group.why)))
+fn find_inert<T: Table>(key: &str) -> Option<&'static Inert> {
+    T::inert().iter().find(|inert| inert.key == key)
 }
 
 /// The known key that is nearest to one that is not, where one is near at all.
 fn nearest<T: Table>(key: &str) -> Option<String> {
-    let inert = T::inert().iter().flat_map(|group| group.keys).map(|inert| inert.key);
-    let known = T::rows().into_iter().map(|row| row.key).chain(inert);
+    let known = T::rows().into_iter().map(|row| row.key).chain(T::inert().iter().map(|inert| inert.key));
     let (distance, found) = known.map(|k| (strsim::damerau_levenshtein(&k.to_lowercase(), &key.to_lowercase()), k)).min()?;
     (distance <= 2 + key.len() / 6).then(|| found.to_owned())
 }
 
-/// Defines a struct of settings. A row is `Live field: Type = "javaKey", default;`, with an optional range `in 1..`
+/// Defines a struct of settings. `inert` names the lists of keys without effect ([`inert_keys`]). A row is `Live field: Type = "javaKey", default;`, with an optional range `in 1..`
 /// before the semicolon; `Restart` instead of `Live` where a running server does not take a change.
 #[macro_export]
 macro_rules! config {
@@ -382,8 +352,10 @@ macro_rules! config {
                     doc: concat!($($row, )*).trim_ascii_start(),
                 }, )* ]
             }
-            fn inert() -> &'static [$crate::config::InertGroup] {
-                $inert
+            fn inert() -> &'static [$crate::config::Inert] {
+                static INERT: std::sync::LazyLock<Vec<$crate::config::Inert>> =
+                    std::sync::LazyLock::new(|| $crate::config::inert_keys(&$inert));
+                &INERT
             }
             fn aliases() -> &'static [(&'static str, &'static str)] {
                 $aliases
@@ -396,13 +368,10 @@ macro_rules! config {
 mod tests {
     use super::*;
 
-    const DEAD: &[InertGroup] =
-        &[InertGroup { why: "it is dead", keys: &[int("deadKey", "3"), text("deadName", ""), float("deadRatio", "0.5")] }];
-
     config! {
         /// A small table.
         pub struct Small;
-        inert DEAD;
+        inert ["# Dead keys.\n\nit is dead\n  int   deadKey 3\n  text  deadName\n  float deadRatio 0.5"];
         aliases &[("oldPort", "listenPort"), ("oldDeadKey", "deadKey")];
         /// The port.
         Restart listen_port: i32 = "listenPort", 10911, in 1..=65535;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use stdx::config::{Effect, Report};
 use stdx::properties;
 
@@ -200,7 +202,7 @@ fn what_is_not_set_follows_from_the_rest() {
 #[test]
 fn every_key_stands_in_one_place() {
     let mut keys: Vec<&str> = BrokerConfig::rows().iter().map(|row| row.key).collect();
-    keys.extend(inert::INERT.iter().flat_map(|group| group.keys).map(|inert| inert.key));
+    keys.extend(BrokerConfig::inert().iter().map(|inert| inert.key));
     keys.extend(ALIASES.iter().map(|(old, _)| *old));
     keys.sort_unstable();
     let twice: Vec<_> = keys.windows(2).filter(|pair| pair[0] == pair[1]).collect();
@@ -234,11 +236,11 @@ fn documented<T: Table>(aliases: &str) -> String {
         out += &format!("| `{}` | {} | {} | {counts} | {} |\n", row.key, row.expected, cell(&default), row.doc);
     }
     out += &format!("{aliases}\n### Accepted without effect\n");
-    for group in T::inert() {
-        out += &format!("\nBecause {}:\n\n| key | value | default |\n|---|---|---|\n", group.why);
-        for key in group.keys {
-            out += &format!("| `{}` | {} | {} |\n", key.key, key.kind.expected(), cell(key.default));
-        }
+    let mut groups: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    T::inert().iter().for_each(|key| groups.entry(key.why).or_default().push(key));
+    for (why, keys) in groups {
+        out += &format!("\nBecause {why}:\n\n| key | value | default |\n|---|---|---|\n");
+        keys.iter().for_each(|key| out += &format!("| `{}` | {} | {} |\n", key.key, key.expected, cell(key.default)));
     }
     out
 }
