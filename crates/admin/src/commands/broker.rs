@@ -5,23 +5,10 @@ use std::collections::BTreeMap;
 use protocol::names;
 
 use super::namesrv::config_rows;
-use super::table::{Call, Row, Target, required, required_text, settle, value};
+use super::table::{Call, settle};
 use crate::ops::{self, Error, broker, namesrv};
 
-pub static BROKER_STATUS: Row = Row {
-    name: "brokerStatus",
-    about: "Fetch broker runtime status data.",
-    details: "\
-Examples:
-  ferrocket admin brokerStatus -b 10.0.0.1:10911
-  ferrocket admin brokerStatus -c DefaultCluster",
-    options: &[value('b', "brokerAddr", "Broker address"), value('c', "clusterName", "which cluster")],
-    target: Target::One,
-    json: true,
-    run: |call| Box::pin(broker_status(call)),
-};
-
-async fn broker_status(call: Call) -> Result<(), Error> {
+pub async fn broker_status(call: Call) -> Result<(), Error> {
     let one = call.broker();
     let brokers = match &one {
         Some(address) => vec![address.clone()],
@@ -52,22 +39,7 @@ fn status_rows(runtime: &BTreeMap<String, String>, address: Option<&String>) -> 
     runtime.iter().map(row).collect()
 }
 
-pub static GET_BROKER_CONFIG: Row = Row {
-    name: "getBrokerConfig",
-    about: "Get broker config by cluster or special broker.",
-    details: "\
-With -c, each master and below it its slaves.
-
-Examples:
-  ferrocket admin getBrokerConfig -b 10.0.0.1:10911
-  ferrocket admin getBrokerConfig -c DefaultCluster",
-    options: &[value('b', "brokerAddr", "get which broker"), value('c', "clusterName", "get which cluster")],
-    target: Target::One,
-    json: true,
-    run: |call| Box::pin(get_broker_config(call)),
-};
-
-async fn get_broker_config(call: Call) -> Result<(), Error> {
+pub async fn get_broker_config(call: Call) -> Result<(), Error> {
     let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
     for (address, title) in config_targets(&call).await? {
         let Some(address) = address else {
@@ -109,27 +81,7 @@ async fn config_targets(call: &Call) -> Result<Vec<(Option<String>, String)>, Er
     Ok(targets)
 }
 
-pub static UPDATE_BROKER_CONFIG: Row = Row {
-    name: "updateBrokerConfig",
-    about: "Update broker's config.",
-    details: "\
-With -c, the masters of the cluster, and with -a also the slaves.
-
-Example:
-  ferrocket admin updateBrokerConfig -c DefaultCluster -k flushDiskType -v SYNC_FLUSH",
-    options: &[
-        value('b', "brokerAddr", "update which broker"),
-        value('c', "clusterName", "update which cluster"),
-        value('a', "updateAllBroker", "update all brokers include slave"),
-        required('k', "key", "config key"),
-        required_text('v', "value", "config value"),
-    ],
-    target: Target::Any,
-    json: false,
-    run: |call| Box::pin(update_broker_config(call)),
-};
-
-async fn update_broker_config(call: Call) -> Result<(), Error> {
+pub async fn update_broker_config(call: Call) -> Result<(), Error> {
     let (key, value) = (call.required("key")?, call.value("value").unwrap_or_default());
     let brokers = match call.broker() {
         Some(address) => vec![address],

@@ -6,30 +6,8 @@ use std::time::Duration;
 use protocol::bodies::ClusterInfo;
 use serde::Serialize;
 
-use super::table::{Call, Row, Target, flag, settle, value};
+use super::table::{Call, settle};
 use crate::ops::{self, Error, broker, namesrv};
-
-pub static CLUSTER_LIST: Row = Row {
-    name: "clusterList",
-    about: "List cluster infos.",
-    details: "\
-Columns: #InTPS and #OutTPS are messages a second over the last 10 s, with (requests waiting, how long the first waits);
-#Hour is how many hours the oldest message in the commit log goes back, 0.00 while there is none; #SPACE is the used
-share of the disk that holds the commit log, 0 to 1; `-` stands where a broker could not be asked.
-
-Examples:
-  ferrocket admin clusterList
-  ferrocket admin clusterList -m
-  ferrocket admin clusterList -c DefaultCluster -i 10",
-    options: &[
-        flag('m', "moreStats", "Print more stats"),
-        value('i', "interval", "specify intervals numbers, it is in seconds"),
-        value('c', "clusterName", "which cluster"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(cluster_list(call)),
-};
 
 /// A broker and what it says of itself; no runtime where it could not be asked.
 #[derive(Serialize)]
@@ -69,7 +47,7 @@ struct Totals {
     out_total_today: i64,
 }
 
-async fn cluster_list(call: Call) -> Result<(), Error> {
+pub async fn cluster_list(call: Call) -> Result<(), Error> {
     let interval = call.number("interval")?.map(Duration::from_secs);
     loop {
         let info = namesrv::cluster_info(&call.access).await?;

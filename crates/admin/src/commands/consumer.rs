@@ -11,36 +11,14 @@ use protocol::{names, version};
 
 use super::columns::time_digits;
 use super::message::queue_text;
-use super::table::{Call, Opt, Row, Takes, Target, flag, required, settle, value};
+use super::table::{Call, settle};
 use crate::ops::consumer::{self, ProcessQueue, RunningInfo, Status, subscribe_the_same};
 use crate::ops::{self, Error, group, message, namesrv};
 
 /// How often groups are looked at unless told otherwise.
 const ROUND: Duration = Duration::from_secs(60);
 
-pub static CONSUMER_STATUS: Row = Row {
-    name: "consumerStatus",
-    about: "Query consumer's internal data structure.",
-    details: "\
-With -i, what one consumer says of itself: its subscriptions, its queues and where it is in them, its speed. Without, what
-each consumer of the group says is left in a file below the working directory, and it is checked that all subscribe to the
-same and that none is stuck. -s adds the stacks of the consumer's threads.
-
-Examples:
-  ferrocket admin consumerStatus -g billing
-  ferrocket admin consumerStatus -g billing -i 10.0.0.7@4711 -s",
-    options: &[
-        required('g', "consumerGroup", "consumer group name"),
-        value('i', "clientId", "The consumer's client id"),
-        value('b', "brokerAddr", "broker address"),
-        flag('s', "jstack", "Run jstack command in the consumer progress"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(consumer_status(call)),
-};
-
-async fn consumer_status(call: Call) -> Result<(), Error> {
+pub async fn consumer_status(call: Call) -> Result<(), Error> {
     let (name, jstack) = (call.required("consumerGroup")?, call.flag("jstack"));
     let connection = group::consumer_connection(&call.access, name, call.broker().as_deref()).await?;
     if let Some(client_id) = call.value("clientId") {
@@ -175,28 +153,7 @@ fn speed_text(table: &BTreeMap<String, Status>) -> String {
     out
 }
 
-pub static SET_CONSUME_MODE: Row = Row {
-    name: "setConsumeMode",
-    about: "Set consume message mode. pull/pop etc.",
-    details: "\
-With POP, the broker shares a topic's queues among the consumers of the group; -q says how many of them each shares.
-
-Example:
-  ferrocket admin setConsumeMode -c DefaultCluster -t Orders -g billing -m POP -q 4",
-    options: &[
-        value('b', "brokerAddr", "create subscription group to which broker"),
-        value('c', "clusterName", "create subscription group to which cluster"),
-        required('t', "topicName", "topic name"),
-        required('g', "groupName", "consumer group name"),
-        required('m', "mode", "consume mode. PULL/POP"),
-        value('q', "popShareQueueNum", "num of queue which share in pop mode"),
-    ],
-    target: Target::Any,
-    json: false,
-    run: |call| Box::pin(set_consume_mode(call)),
-};
-
-async fn set_consume_mode(call: Call) -> Result<(), Error> {
+pub async fn set_consume_mode(call: Call) -> Result<(), Error> {
     let mode = GroupMode {
         topic: call.required("topicName")?.to_owned(),
         consumer_group: call.required("groupName")?.to_owned(),
@@ -227,38 +184,7 @@ async fn set_consume_mode(call: Call) -> Result<(), Error> {
     call.print(&format!("topic[{topic}] group[{consumer_group}] consume mode[{mode}] popShareQueueNum[{pop_share_queue_num}]\n"))
 }
 
-pub static START_MONITORING: Row = Row {
-    name: "startMonitoring",
-    about: "Start Monitoring.",
-    details: "\
-Looks at every group that has consumers, again and again: how many messages wait and for how long, whether all consumers
-subscribe to the same, whether one is stuck. Java writes this to its log, here it goes to stdout.
-
-Examples:
-  ferrocket admin startMonitoring
-  ferrocket admin startMonitoring --interval 10 --rounds 1",
-    options: &[
-        Opt {
-            short: None,
-            long: "interval",
-            takes: Takes::Value,
-            required: false,
-            help: "seconds between two rounds, 60 by default",
-        },
-        Opt {
-            short: None,
-            long: "rounds",
-            takes: Takes::Value,
-            required: false,
-            help: "how many rounds, without end by default",
-        },
-    ],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(start_monitoring(call)),
-};
-
-async fn start_monitoring(call: Call) -> Result<(), Error> {
+pub async fn start_monitoring(call: Call) -> Result<(), Error> {
     let interval = call.number("interval")?.map_or(ROUND, Duration::from_secs);
     let rounds: Option<u64> = call.number("rounds")?;
     let mut done = 0;

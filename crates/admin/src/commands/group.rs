@@ -10,47 +10,11 @@ use protocol::{names, version};
 use serde::Serialize;
 
 use super::columns::{cut, map, time_s};
-use super::table::{Call, Opt, Row, Takes, Target, required, settle, text, value};
+use super::table::{Call, settle};
 use crate::ops::group::GroupProgress;
 use crate::ops::{self, Error, group, namesrv, topic};
 
-pub static UPDATE_SUB_GROUP: Row = Row {
-    name: "updateSubGroup",
-    about: "Update or create subscription group.",
-    details: "\
-A group that exists gets exactly what stands here and else Java's defaults.
-
-Examples:
-  ferrocket admin updateSubGroup -c DefaultCluster -g billing
-  ferrocket admin updateSubGroup -b 10.0.0.1:10911 -g billing -r 3 -d true",
-    options: &[
-        value('b', "brokerAddr", "create subscription group to which broker"),
-        value('c', "clusterName", "create subscription group to which cluster"),
-        required('g', "groupName", "consumer group name"),
-        value('s', "consumeEnable", "consume enable"),
-        value('m', "consumeFromMinEnable", "from min offset"),
-        value('d', "consumeBroadcastEnable", "broadcast"),
-        value('o', "consumeMessageOrderly", "consume message orderly"),
-        value('q', "retryQueueNums", "retry queue nums"),
-        value('r', "retryMaxTimes", "retry max times"),
-        text(
-            'p',
-            "groupRetryPolicy",
-            "the json string of retry policy ( exp: \
-             {\"type\":\"EXPONENTIAL\",\"exponentialRetryPolicy\":{\"initial\":5000,\"max\":7200000,\"multiplier\":2}} \
-             {\"type\":\"CUSTOMIZED\",\"customizedRetryPolicy\":{\"next\":[1000,5000,10000]}} )",
-        ),
-        value('i', "brokerId", "consumer from which broker id"),
-        value('w', "whichBrokerWhenConsumeSlowly", "which broker id when consume slowly"),
-        value('a', "notifyConsumerIdsChanged", "notify consumerId changed"),
-        Opt { short: None, long: "attributes", takes: Takes::Text, required: false, help: "attribute(+a=b,+c=d,-e)" },
-    ],
-    target: Target::Any,
-    json: false,
-    run: |call| Box::pin(update_sub_group(call)),
-};
-
-async fn update_sub_group(call: Call) -> Result<(), Error> {
+pub async fn update_sub_group(call: Call) -> Result<(), Error> {
     let config = group_config(&call)?;
     let brokers = match call.broker() {
         Some(address) => vec![address],
@@ -137,26 +101,7 @@ fn policy_text(policy: &GroupRetryPolicy) -> String {
     )
 }
 
-pub static DELETE_SUB_GROUP: Row = Row {
-    name: "deleteSubGroup",
-    about: "Delete subscription group from broker.",
-    details: "\
-With -c, also the group's retry and dead letter topics. -r true removes the group's offsets too.
-
-Example:
-  ferrocket admin deleteSubGroup -c DefaultCluster -g billing -r true",
-    options: &[
-        value('b', "brokerAddr", "delete subscription group from which broker"),
-        value('c', "clusterName", "delete subscription group from which cluster"),
-        required('g', "groupName", "subscription group name"),
-        value('r', "removeOffset", "remove offset"),
-    ],
-    target: Target::Any,
-    json: false,
-    run: |call| Box::pin(delete_sub_group(call)),
-};
-
-async fn delete_sub_group(call: Call) -> Result<(), Error> {
+pub async fn delete_sub_group(call: Call) -> Result<(), Error> {
     let name = call.required("groupName")?;
     let clean_offset = call.truth("removeOffset")?.unwrap_or_default();
     if let Some(address) = call.broker() {
@@ -172,28 +117,7 @@ async fn delete_sub_group(call: Call) -> Result<(), Error> {
     group::delete_own_topics(&call.access, cluster, name).await
 }
 
-pub static CONSUMER_PROGRESS: Row = Row {
-    name: "consumerProgress",
-    about: "Query consumer's progress, speed.",
-    details: "\
-Without -g, every group that has a retry topic; with -g, each queue: how many messages wait (#Diff) and how many are
-with consumers that have not answered for them (#Inflight).
-
-Examples:
-  ferrocket admin consumerProgress
-  ferrocket admin consumerProgress -g billing -s true",
-    options: &[
-        value('g', "groupName", "consumer group name"),
-        value('t', "topicName", "topic name"),
-        value('s', "showClientIP", "Show Client IP per Queue"),
-        value('c', "cluster", "Cluster name or lmq parent topic, lmq is used to find the route."),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(consumer_progress(call)),
-};
-
-async fn consumer_progress(call: Call) -> Result<(), Error> {
+pub async fn consumer_progress(call: Call) -> Result<(), Error> {
     let Some(name) = call.value("groupName") else { return all_progress(&call).await };
     let stats = group::consume_stats(&call.access, name, call.value("topicName"), call.value("cluster")).await?;
     let holders = match call.truth("showClientIP")? {
@@ -307,21 +231,7 @@ fn progress(queues: &[QueueProgress<'_>], tps: f64, with_clients: bool, zone: &T
     out + &format!("\nConsume TPS: {tps:.2}\nConsume Diff Total: {diff}\nConsume Inflight Total: {inflight}\n")
 }
 
-pub static CONSUMER_CONNECTION: Row = Row {
-    name: "consumerConnection",
-    about: "Query consumer's socket connection, client version and subscription.",
-    details: "\
-Without -b, the group's brokers are asked until one has clients of it.
-
-Example:
-  ferrocket admin consumerConnection -g billing",
-    options: &[required('g', "consumerGroup", "consumer group name"), value('b', "brokerAddr", "broker address")],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(consumer_connection(call)),
-};
-
-async fn consumer_connection(call: Call) -> Result<(), Error> {
+pub async fn consumer_connection(call: Call) -> Result<(), Error> {
     let name = call.required("consumerGroup")?;
     let connection = group::consumer_connection(&call.access, name, call.broker().as_deref()).await?;
     if call.json() { call.print_json(&connection) } else { call.print(&consumers(&connection)) }
@@ -356,21 +266,7 @@ fn twins(connections: &[Connection]) -> String {
     ids.into_iter().filter(|(_, count)| *count > 1).map(line).collect()
 }
 
-pub static PRODUCER_CONNECTION: Row = Row {
-    name: "producerConnection",
-    about: "Query producer's socket connection and client version.",
-    details: "\
-The brokers of the topic are asked until one has clients of the group.
-
-Example:
-  ferrocket admin producerConnection -g shop -t Orders",
-    options: &[required('g', "producerGroup", "producer group name"), required('t', "topic", "topic name")],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(producer_connection(call)),
-};
-
-async fn producer_connection(call: Call) -> Result<(), Error> {
+pub async fn producer_connection(call: Call) -> Result<(), Error> {
     let (name, topic) = (call.required("producerGroup")?, call.required("topic")?);
     let connections = group::producer_connection(&call.access, name, topic).await?.connection_set;
     if call.json() { call.print_json(&connections) } else { call.print(&producers(&connections)) }

@@ -7,30 +7,10 @@ use protocol::bodies::{BrokerData, HaStatus};
 use protocol::names;
 
 use super::columns::time_ms;
-use super::table::{Call, Row, Target, flag, required, settle, value};
+use super::table::{Call, settle};
 use crate::ops::{self, Error, broker, namesrv};
 
-pub static HA_STATUS: Row = Row {
-    name: "haStatus",
-    about: "Fetch ha runtime status data.",
-    details: "\
-With -b of a slave, what it says of its master. With -c, the masters of the cluster, and for each slave how far it is behind
-in bytes of commit log, messages and seconds between the newest messages, where both brokers are Ferrocket's.
-
-Examples:
-  ferrocket admin haStatus -b 10.0.0.1:10911
-  ferrocket admin haStatus -c DefaultCluster -i 5",
-    options: &[
-        value('c', "clusterName", "which cluster"),
-        value('b', "brokerAddr", "which broker to fetch"),
-        value('i', "interval", "the interval(second) of get info"),
-    ],
-    target: Target::Any,
-    json: true,
-    run: |call| Box::pin(ha_status(call)),
-};
-
-async fn ha_status(call: Call) -> Result<(), Error> {
+pub async fn ha_status(call: Call) -> Result<(), Error> {
     let interval = call.number("interval")?.map(Duration::from_secs);
     loop {
         let failures = show_all(&call).await?;
@@ -140,29 +120,7 @@ async fn figures(call: &Call, address: &str) -> Option<[i64; 3]> {
     Some([number("commitLogMaxOffset")?, number("messagesInQueues")?, number("newestMessageTimeStamp")?])
 }
 
-pub static PROMOTE_SLAVE: Row = Row {
-    name: "promoteSlave",
-    about: "Make a slave the master of its group.",
-    details: "\
-For when the master is gone. The slave takes messages from now on, under a new epoch that the name servers are told of; its
-configuration file is changed with it. When the old master comes back it follows: what it has beyond the place where the
-slave took over is cut off, and put aside in cut/ below its data. While the master still sends its log to the slave the
-command is refused; -f promotes nevertheless, where the master can't be reached to stop it.
-
-Examples:
-  ferrocket admin promoteSlave -b 10.0.0.2:10911
-  ferrocket admin promoteSlave -b 10.0.0.2:10911 -r SYNC_MASTER",
-    options: &[
-        required('b', "brokerAddr", "the slave"),
-        value('r', "brokerRole", "ASYNC_MASTER (the default) or SYNC_MASTER"),
-        flag('f', "force", "promote though the master still sends its log"),
-    ],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(promote_slave(call)),
-};
-
-async fn promote_slave(call: Call) -> Result<(), Error> {
+pub async fn promote_slave(call: Call) -> Result<(), Error> {
     let address = call.broker().ok_or_else(|| Error::Usage("--brokerAddr needs a value".into()))?;
     let (epoch, start) = broker::promote(&call.access, &address, call.value("brokerRole"), call.flag("force")).await?;
     call.print(&format!("{address} is the master of its group from offset {start} of the commit log on, in epoch {epoch}\n"))

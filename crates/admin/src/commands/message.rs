@@ -8,7 +8,7 @@ use protocol::{names, properties};
 use serde::Serialize;
 
 use super::columns::{map, or_null, parse_time, time_ms};
-use super::table::{Call, Row, Target, required, required_text, settle, text, value};
+use super::table::{Call, settle};
 use crate::ops::message::{Draft, MAX_PULL, Message, Pull, PullStatus, QueueAt, Sent, Track};
 use crate::ops::{Error, consumer, message, namesrv, query};
 
@@ -20,35 +20,7 @@ const CONSUMED: i64 = 128;
 
 const TIME: &str = "[currentTimeMillis|yyyy-MM-dd#HH:mm:ss:SSS]";
 
-pub static QUERY_MSG_BY_ID: Row = Row {
-    name: "queryMsgById",
-    about: "Query Message by Id.",
-    details: "\
-The id is the offset message id (OffsetID, msgId in lists of messages), or else the unique key of a message of the last
-three days, which a send prints. Several ids are joined by commas. The body is also left in a file under
-/tmp/rocketmq/msgbodys, unless --json is given. -s true sends the message again; -g and -d have one push consumer of a
-group consume it, and show what it did.
-
-Examples:
-  ferrocket admin queryMsgById -t Orders -i 0A00000100002A9F0000000000000102 -f UTF-8
-  ferrocket admin queryMsgById -t Orders -i 0A00000100002A9F0000000000000102 -g billing -d 10.0.0.7@4711
-  ferrocket admin queryMsgById -t Orders -i 0A00000100002A9F0000000000000102 -s true",
-    options: &[
-        required('t', "topic", "topic name"),
-        required('i', "msgId", "Message Id"),
-        value('g', "consumerGroup", "consumer group name"),
-        value('d', "clientId", "The consumer's client id"),
-        value('s', "sendMessage", "resend message"),
-        value('u', "unitName", "unit name of the sending client: taken, without effect"),
-        value('f', "bodyFormat", "print message body by the specified format"),
-        value('c', "cluster", "Cluster name or lmq parent topic, lmq is used to find the route."),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(query_by_id(call)),
-};
-
-async fn query_by_id(call: Call) -> Result<(), Error> {
+pub async fn query_by_id(call: Call) -> Result<(), Error> {
     let (topic, resend) = (call.required("topic")?, call.truth("sendMessage")?);
     let charset = Charset::of(&call, "bodyFormat")?;
     let cluster = call.value("cluster").filter(|name| !name.is_empty());
@@ -118,27 +90,7 @@ pub(super) async fn push_to_client(call: &Call, group: &str, client_id: &str, fo
     ))
 }
 
-pub static QUERY_MSG_BY_OFFSET: Row = Row {
-    name: "queryMsgByOffset",
-    about: "Query Message by offset.",
-    details: "\
-The body is also left in a file under /tmp/rocketmq/msgbodys, unless --json is given.
-
-Example:
-  ferrocket admin queryMsgByOffset -t Orders -b broker-a -i 2 -o 17 -f UTF-8",
-    options: &[
-        required('t', "topic", "topic name"),
-        required('b', "brokerName", "Broker Name"),
-        required('i', "queueId", "Queue Id"),
-        required('o', "offset", "Queue Offset"),
-        value('f', "bodyFormat", "print message body by the specified format"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(query_by_offset(call)),
-};
-
-async fn query_by_offset(call: Call) -> Result<(), Error> {
+pub async fn query_by_offset(call: Call) -> Result<(), Error> {
     let (topic, broker) = (call.required("topic")?, call.required("brokerName")?);
     let charset = Charset::of(&call, "bodyFormat")?;
     let (queue_id, offset) = (call.number("queueId")?.unwrap_or_default(), call.number("offset")?.unwrap_or_default());
@@ -219,30 +171,7 @@ pub(super) fn details(message: &Message, path: &str, charset: Option<Charset>, t
     out
 }
 
-pub static PRINT_MSG: Row = Row {
-    name: "printMsg",
-    about: "Print Message Detail.",
-    details: "\
-Every queue from its oldest message, or from -b, to its newest, or to -e. With --json, one message a line.
-
-Examples:
-  ferrocket admin printMsg -t Orders -s 'TagA || TagB'
-  ferrocket admin printMsg -t Orders -b 2026-11-21#08:00:00:000 -d false",
-    options: &[
-        required('t', "topic", "topic name"),
-        value('c', "charsetName", "CharsetName(UTF-8, US-ASCII or ISO-8859-1)"),
-        text('s', "subExpression", "Subscribe Expression(eg: TagA || TagB)"),
-        value('b', "beginTimestamp", "Begin timestamp[currentTimeMillis|yyyy-MM-dd#HH:mm:ss:SSS]"),
-        value('e', "endTimestamp", "End timestamp[currentTimeMillis|yyyy-MM-dd#HH:mm:ss:SSS]"),
-        value('d', "printBody", "print body"),
-        value('l', "lmqParentTopic", "Lmq parent topic, lmq is used to find the route."),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(print_msg(call)),
-};
-
-async fn print_msg(call: Call) -> Result<(), Error> {
+pub async fn print_msg(call: Call) -> Result<(), Error> {
     let topic = call.required("topic")?;
     let charset = Charset::of(&call, "charsetName")?.unwrap_or(Charset::Utf8);
     let body = call.truth("printBody")?.unwrap_or(true).then_some(charset);
@@ -330,31 +259,7 @@ fn print_messages(call: &Call, messages: &[Message], body: Option<Charset>) -> R
     call.print(&out)
 }
 
-pub static SEND_MESSAGE: Row = Row {
-    name: "sendMessage",
-    about: "Send a message.",
-    details: "\
-Without -b and -i, to any queue of the topic. A topic that does not exist is created where brokers may do so
-(autoCreateTopicEnable).
-
-Examples:
-  ferrocket admin sendMessage -t Orders -p hello
-  ferrocket admin sendMessage -t Orders -p '{\"id\":1}' -k 1 -c TagA -b broker-a -i 2",
-    options: &[
-        required('t', "topic", "Topic name"),
-        required_text('p', "body", "UTF-8 string format of the message body"),
-        value('k', "key", "Message keys"),
-        value('c', "tags", "Message tags"),
-        value('b', "broker", "Send message to target broker"),
-        value('i', "qid", "Send message to target queue"),
-        value('m', "msgTraceEnable", "Message Trace Enable, Default: false"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(send_message(call)),
-};
-
-async fn send_message(call: Call) -> Result<(), Error> {
+pub async fn send_message(call: Call) -> Result<(), Error> {
     let topic = call.required("topic")?;
     names::check_topic(topic).map_err(|e| Error::Usage(e.to_string()))?;
     if call.value("qid").is_some() && call.value("broker").is_none() {
@@ -384,33 +289,7 @@ fn sent_table(sent: &Sent) -> String {
         + &row([&sent.broker_name, &sent.queue_id.to_string(), sent.send_status, &sent.msg_id])
 }
 
-pub static CONSUME_MESSAGE: Row = Row {
-    name: "consumeMessage",
-    about: "Consume message.",
-    details: "\
-Shows messages, oldest first, queue after queue, 128 unless -c says otherwise; no consumer's offset moves. With --json,
-one message a line.
-
-Examples:
-  ferrocket admin consumeMessage -t Orders
-  ferrocket admin consumeMessage -t Orders -c 1
-  ferrocket admin consumeMessage -t Orders -b broker-a -i 2 -o 17",
-    options: &[
-        required('t', "topic", "Topic name"),
-        value('b', "brokerName", "Broker name"),
-        value('i', "queueId", "Queue Id"),
-        value('o', "offset", "Queue offset"),
-        value('g', "consumerGroup", "Consumer group name"),
-        value('s', "beginTimestamp", "Begin timestamp[currentTimeMillis|yyyy-MM-dd#HH:mm:ss:SSS]"),
-        value('e', "endTimestamp", "End timestamp[currentTimeMillis|yyyy-MM-dd#HH:mm:ss:SSS]"),
-        value('c', "MessageNumber", "Number of message to be consumed"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(consume_message(call)),
-};
-
-async fn consume_message(call: Call) -> Result<(), Error> {
+pub async fn consume_message(call: Call) -> Result<(), Error> {
     let usage = |text: &str| Err(Error::Usage(text.to_owned()));
     let topic = call.required("topic")?;
     let count = call.number("MessageNumber")?.unwrap_or(CONSUMED);

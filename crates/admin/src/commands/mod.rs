@@ -1,4 +1,4 @@
-//! mqadmin's commands: one table. A row gives the parser, the help, the completions and what is run.
+//! mqadmin's commands. `manual.txt` gives the parser, the help and the completions, a table here what is run.
 //!
 //! Options have Java's letters and long names; what is printed has Java's columns (RocketMQ 5.4.0). Beside Java's,
 //! every listing command takes `--json`. Where this differs from Java:
@@ -43,75 +43,80 @@ mod trace;
 mod transaction;
 
 use std::ffi::OsString;
+use std::pin::Pin;
 
+use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::ops::Error;
-use table::{Call, Row, double_dashes};
+use crate::ops::broker::Cleaning;
+use namesrv::Change;
+use table::{Call, double_dashes};
 
-/// In the order in which they are listed, which is Java's.
-static ROWS: [&Row; 47] = [
-    &topic::UPDATE_TOPIC,
-    &topic::DELETE_TOPIC,
-    &group::UPDATE_SUB_GROUP,
-    &consumer::SET_CONSUME_MODE,
-    &group::DELETE_SUB_GROUP,
-    &broker::UPDATE_BROKER_CONFIG,
-    &order::UPDATE_TOPIC_PERM,
-    &topic::TOPIC_ROUTE,
-    &topic::TOPIC_STATUS,
-    &topic::TOPIC_CLUSTER_LIST,
-    &broker::BROKER_STATUS,
-    &message::QUERY_MSG_BY_ID,
-    &query::QUERY_MSG_BY_KEY,
-    &query::QUERY_MSG_BY_UNIQUE_KEY,
-    &message::QUERY_MSG_BY_OFFSET,
-    &trace::QUERY_MSG_TRACE_BY_ID,
-    &message::PRINT_MSG,
-    &timing::SEND_MSG_STATUS,
-    &stats::BROKER_CONSUME_STATS,
-    &group::PRODUCER_CONNECTION,
-    &group::CONSUMER_CONNECTION,
-    &group::CONSUMER_PROGRESS,
-    &consumer::CONSUMER_STATUS,
-    &offset::CLONE_GROUP_OFFSET,
-    &cluster::CLUSTER_LIST,
-    &topic::TOPIC_LIST,
-    &namesrv::UPDATE_KV_CONFIG,
-    &namesrv::DELETE_KV_CONFIG,
-    &namesrv::WIPE_WRITE_PERM,
-    &namesrv::ADD_WRITE_PERM,
-    &offset::RESET_OFFSET_BY_TIME,
-    &offset::SKIP_ACCUMULATED_MESSAGE,
-    &order::UPDATE_ORDER_CONF,
-    &clean::CLEAN_EXPIRED_CQ,
-    &clean::DELETE_EXPIRED_COMMIT_LOG,
-    &clean::CLEAN_UNUSED_TOPIC,
-    &consumer::START_MONITORING,
-    &stats::STATS_ALL,
-    &order::ALLOCATE_MQ,
-    &timing::CHECK_MSG_SEND_RT,
-    &namesrv::GET_NAMESRV_CONFIG,
-    &namesrv::UPDATE_NAMESRV_CONFIG,
-    &broker::GET_BROKER_CONFIG,
-    &stats::QUERY_CQ,
-    &message::SEND_MESSAGE,
-    &message::CONSUME_MESSAGE,
-    &ha::HA_STATUS,
+/// Names, options, help: what the parser, the completions and [`list`] are made of.
+const MANUAL: &str = include_str!("manual.txt");
+
+type Run = fn(Call) -> Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+/// What runs a command, in the order in which Java lists them.
+static JAVA: [(&str, Run); 47] = [
+    ("updateTopic", |call| Box::pin(topic::update_topic(call))),
+    ("deleteTopic", |call| Box::pin(topic::delete_topic(call))),
+    ("updateSubGroup", |call| Box::pin(group::update_sub_group(call))),
+    ("setConsumeMode", |call| Box::pin(consumer::set_consume_mode(call))),
+    ("deleteSubGroup", |call| Box::pin(group::delete_sub_group(call))),
+    ("updateBrokerConfig", |call| Box::pin(broker::update_broker_config(call))),
+    ("updateTopicPerm", |call| Box::pin(order::update_topic_perm(call))),
+    ("topicRoute", |call| Box::pin(topic::topic_route(call))),
+    ("topicStatus", |call| Box::pin(topic::topic_status(call))),
+    ("topicClusterList", |call| Box::pin(topic::topic_cluster_list(call))),
+    ("brokerStatus", |call| Box::pin(broker::broker_status(call))),
+    ("queryMsgById", |call| Box::pin(message::query_by_id(call))),
+    ("queryMsgByKey", |call| Box::pin(query::query_by_key(call))),
+    ("queryMsgByUniqueKey", |call| Box::pin(query::query_by_unique_key(call))),
+    ("queryMsgByOffset", |call| Box::pin(message::query_by_offset(call))),
+    ("queryMsgTraceById", |call| Box::pin(trace::query_msg_trace_by_id(call))),
+    ("printMsg", |call| Box::pin(message::print_msg(call))),
+    ("sendMsgStatus", |call| Box::pin(timing::send_msg_status(call))),
+    ("brokerConsumeStats", |call| Box::pin(stats::broker_consume_stats(call))),
+    ("producerConnection", |call| Box::pin(group::producer_connection(call))),
+    ("consumerConnection", |call| Box::pin(group::consumer_connection(call))),
+    ("consumerProgress", |call| Box::pin(group::consumer_progress(call))),
+    ("consumerStatus", |call| Box::pin(consumer::consumer_status(call))),
+    ("cloneGroupOffset", |call| Box::pin(offset::clone_group_offset(call))),
+    ("clusterList", |call| Box::pin(cluster::cluster_list(call))),
+    ("topicList", |call| Box::pin(topic::topic_list(call))),
+    ("updateKvConfig", |call| Box::pin(namesrv::update_kv_config(call))),
+    ("deleteKvConfig", |call| Box::pin(namesrv::delete_kv_config(call))),
+    ("wipeWritePerm", |call| Box::pin(namesrv::change_write_perm(call, Change::Wipe))),
+    ("addWritePerm", |call| Box::pin(namesrv::change_write_perm(call, Change::Add))),
+    ("resetOffsetByTime", |call| Box::pin(offset::reset_offset_by_time(call))),
+    ("skipAccumulatedMessage", |call| Box::pin(offset::skip_accumulated_message(call))),
+    ("updateOrderConf", |call| Box::pin(order::update_order_conf(call))),
+    ("cleanExpiredCQ", |call| Box::pin(clean::clean(call, Cleaning::Queues))),
+    ("deleteExpiredCommitLog", |call| Box::pin(clean::clean(call, Cleaning::Log))),
+    ("cleanUnusedTopic", |call| Box::pin(clean::clean(call, Cleaning::Topics))),
+    ("startMonitoring", |call| Box::pin(consumer::start_monitoring(call))),
+    ("statsAll", |call| Box::pin(stats::stats_all(call))),
+    ("allocateMQ", |call| Box::pin(order::allocate_mq(call))),
+    ("checkMsgSendRT", |call| Box::pin(timing::check_msg_send_rt(call))),
+    ("getNamesrvConfig", |call| Box::pin(namesrv::get_namesrv_config(call))),
+    ("updateNamesrvConfig", |call| Box::pin(namesrv::update_namesrv_config(call))),
+    ("getBrokerConfig", |call| Box::pin(broker::get_broker_config(call))),
+    ("queryCq", |call| Box::pin(stats::query_cq(call))),
+    ("sendMessage", |call| Box::pin(message::send_message(call))),
+    ("consumeMessage", |call| Box::pin(message::consume_message(call))),
+    ("haStatus", |call| Box::pin(ha::ha_status(call))),
 ];
 
 /// What Java has no command for.
-static OWN_ROWS: [&Row; 5] = [
-    &order::GET_TOPIC_CONFIG,
-    &transaction::TRANSACTIONS,
-    &transaction::END_TRANSACTION,
-    &store::STORE_CHECK,
-    &ha::PROMOTE_SLAVE,
+static OWN: [(&str, Run); 5] = [
+    ("getTopicConfig", |call| Box::pin(order::get_topic_config(call))),
+    ("transactions", |call| Box::pin(transaction::transactions(call))),
+    ("endTransaction", |call| Box::pin(transaction::end_transaction(call))),
+    ("storeCheck", |call| Box::pin(store::store_check(call))),
+    ("promoteSlave", |call| Box::pin(ha::promote_slave(call))),
 ];
-
-fn all_rows() -> impl Iterator<Item = &'static Row> {
-    ROWS.into_iter().chain(OWN_ROWS)
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -128,7 +133,7 @@ pub fn command() -> clap::Command {
         .bin_name("ferrocket admin")
         .subcommand_required(true)
         .after_help(EXAMPLES);
-    all_rows().fold(command, |command, row| command.subcommand(row.command()))
+    command.subcommands(table::commands(MANUAL))
 }
 
 /// Runs one command; `arguments` begin with its name. Prints to stdout, errors to stderr. Gives the exit code: 0;
@@ -137,12 +142,12 @@ pub async fn run(arguments: Vec<OsString>) -> i32 {
     if arguments.is_empty() {
         return ended(print_list());
     }
-    let matches = match command().no_binary_name(true).try_get_matches_from(normalised(&arguments)) {
+    let matches = match parse(&arguments) {
         Ok(matches) => matches,
         Err(error) => return refused(&error),
     };
     let Some((name, options)) = matches.subcommand() else { return 1 };
-    let Some(row) = find(name) else { return 1 };
+    let Some((_, run)) = JAVA.iter().chain(&OWN).find(|(one, _)| *one == name) else { return 1 };
     let call = match Call::new(options.clone(), std::env::var("NAMESRV_ADDR").ok()) {
         Ok(call) => call,
         Err(error) => return ended(Err(error)),
@@ -150,32 +155,42 @@ pub async fn run(arguments: Vec<OsString>) -> i32 {
     for stray in call.stray() {
         eprintln!("{stray:?} belongs to no option of {name} and is passed over (a value with blanks needs quotes)");
     }
-    ended((row.run)(call).await)
+    ended(run(call).await)
 }
 
-fn find(name: &str) -> Option<&'static Row> {
-    all_rows().find(|row| row.name.eq_ignore_ascii_case(name))
+fn parse(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let command = command().no_binary_name(true);
+    let arguments = normalised(&command, arguments);
+    command.try_get_matches_from(arguments)
 }
 
-/// The command line with the command's name in the table's spelling and long names behind two dashes.
-fn normalised(arguments: &[OsString]) -> Vec<OsString> {
-    let named = |argument: Option<&OsString>| argument.and_then(|a| a.to_str()).and_then(find);
-    if arguments.first().is_some_and(|a| a == "help") {
-        let topic = named(arguments.get(1)).map(|row| OsString::from(row.name));
-        let rest = topic.into_iter().chain(arguments.get(1).filter(|a| a.to_str().and_then(find).is_none()).cloned());
-        return std::iter::once(OsString::from("help")).chain(rest).collect();
+/// The command line with the command's name in the manual's spelling and long names behind two dashes.
+fn normalised(admin: &clap::Command, arguments: &[OsString]) -> Vec<OsString> {
+    let named = |argument: &OsString| {
+        let name = argument.to_str()?;
+        admin.get_subcommands().find(|command| command.get_name().eq_ignore_ascii_case(name))
+    };
+    let spelt = |argument: &OsString| named(argument).map_or(argument.clone(), |command| command.get_name().into());
+    match arguments {
+        [help, of @ ..] if help == "help" => [help.clone()].into_iter().chain(of.first().map(spelt)).collect(),
+        [name, options @ ..] if let Some(command) = named(name) => {
+            [spelt(name)].into_iter().chain(double_dashes(command, options)).collect()
+        }
+        _ => arguments.to_vec(),
     }
-    let Some(row) = named(arguments.first()) else { return arguments.to_vec() };
-    std::iter::once(OsString::from(row.name)).chain(double_dashes(row, &arguments[1..])).collect()
 }
 
 /// Java's list of commands, which `mqadmin` without arguments gives, and those that Java does not have.
 fn list() -> String {
-    let rows = |rows: &[&Row]| rows.iter().map(|row| format!("   {:<35} {}\n", row.name, row.about)).collect::<String>();
-    let own = format!("\nFerrocket's own commands are:\n{}", rows(&OWN_ROWS));
+    let admin = command();
+    let row = |(name, _): &(&str, Run)| {
+        let about = admin.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string);
+        format!("   {name:<35} {}\n", about.unwrap_or_default())
+    };
     "The most commonly used mqadmin commands are:\n".to_owned()
-        + &rows(&ROWS)
-        + &own
+        + &JAVA.iter().map(row).collect::<String>()
+        + "\nFerrocket's own commands are:\n"
+        + &OWN.iter().map(row).collect::<String>()
         + "\nSee 'mqadmin help <command>' for more information on a specific command.\n"
 }
 
@@ -230,16 +245,21 @@ mod tests {
     }
 
     /// The call that a command line makes, with NAMESRV_ADDR set to `env:1`.
-    fn parse(line: &str) -> Result<Call, String> {
-        let matches = command().no_binary_name(true).try_get_matches_from(normalised(&arguments(line)));
-        let matches = matches.map_err(|e| e.to_string())?;
+    fn called(line: &str) -> Result<Call, String> {
+        let matches = parse(&arguments(line)).map_err(|e| e.to_string())?;
         let (_, options) = matches.subcommand().expect("a command");
         Call::new(options.clone(), Some("env:1".into())).map_err(|e| e.to_string())
     }
 
     #[test]
-    fn the_rows_make_a_sound_command() {
+    fn the_manual_makes_a_sound_command_and_each_is_run() {
         command().debug_assert();
+        let mut run: Vec<&str> = JAVA.iter().chain(&OWN).map(|(name, _)| *name).collect();
+        run.sort_unstable();
+        let admin = command();
+        let mut named: Vec<&str> = admin.get_subcommands().map(clap::Command::get_name).collect();
+        named.sort_unstable();
+        assert_eq!(named, run);
     }
 
     #[test]
@@ -265,22 +285,21 @@ mod tests {
             "topicRoute -t Orders -t Second -l",
             "topicRoute -n a -t Orders -l",
         ] {
-            let call = parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let call = called(line).unwrap_or_else(|e| panic!("{line}: {e}"));
             assert_eq!((call.value("topic"), call.flag("list")), (Some("Orders"), true), "{line}");
         }
-        let call = parse("updateTopic -c C -t T -a -key").unwrap();
+        let call = called("updateTopic -c C -t T -a -key").unwrap();
         assert_eq!(call.value("attributes"), Some("-key"));
-        let call = parse("sendMessage -t T -p hello big world").unwrap();
+        let call = called("sendMessage -t T -p hello big world").unwrap();
         assert_eq!(call.stray().collect::<Vec<_>>(), ["big", "world"]);
-        assert_eq!(parse("queryMsgByOffset -t T -b b -i 0 -o -1").unwrap().number("offset").unwrap(), Some(-1));
+        assert_eq!(called("queryMsgByOffset -t T -b b -i 0 -o -1").unwrap().number("offset").unwrap(), Some(-1));
     }
 
     #[test]
     fn name_servers_come_from_the_option_or_the_environment() {
-        assert_eq!(parse("topicList -n a;b:1").unwrap().access.namesrvs, ["a:9876", "b:1"]);
-        assert_eq!(parse("topicList").unwrap().access.namesrvs, ["env:1"]);
-        let matches = command().no_binary_name(true).try_get_matches_from(["topicList"]).unwrap();
-        let options = matches.subcommand().unwrap().1.clone();
+        assert_eq!(called("topicList -n a;b:1").unwrap().access.namesrvs, ["a:9876", "b:1"]);
+        assert_eq!(called("topicList").unwrap().access.namesrvs, ["env:1"]);
+        let options = parse(&arguments("topicList")).unwrap().subcommand().unwrap().1.clone();
         assert_eq!(Call::new(options, None).unwrap().access.namesrvs, [table::DEFAULT_NAMESRV]);
     }
 
@@ -294,25 +313,25 @@ mod tests {
             ("topicRoute -t", "a value is required"),
             ("updateBrokerConfig -k a -v b", "--clusterName"),
         ] {
-            let refused = parse(line).map(|_| ()).expect_err(line);
+            let refused = called(line).map(|_| ()).expect_err(line);
             assert!(refused.contains(said), "{line}: {refused}");
         }
-        assert!(parse("updateSubGroup -g G -b a -c C").is_ok(), "both are fine where Java has no group");
+        assert!(called("updateSubGroup -g G -b a -c C").is_ok(), "both are fine where Java has no group");
     }
 
     #[test]
     fn numbers_and_truths_are_checked() {
-        let call = parse("updateTopic -c C -t T -r x -o maybe").unwrap();
+        let call = called("updateTopic -c C -t T -r x -o maybe").unwrap();
         let said = call.number::<i32>("readQueueNums").unwrap_err().to_string();
         assert_eq!(said, "--readQueueNums \"x\" is not a number in range");
         assert!(call.truth("order").is_err());
-        assert_eq!(parse("updateTopic -c C -t T -o TRUE").unwrap().truth("order").unwrap(), Some(true));
+        assert_eq!(called("updateTopic -c C -t T -o TRUE").unwrap().truth("order").unwrap(), Some(true));
     }
 
     #[test]
     fn help_is_found_under_any_spelling() {
         for line in ["help TOPICroute", "topicRoute -h", "topicRoute --help"] {
-            let error = command().no_binary_name(true).try_get_matches_from(normalised(&arguments(line))).unwrap_err();
+            let error = parse(&arguments(line)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{line}");
             assert!(error.to_string().contains("ferrocket admin topicRoute -t Orders"), "{line}: {error}");
         }

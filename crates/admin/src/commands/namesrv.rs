@@ -2,88 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{Call, Row, Target, required, required_text, settle};
+use super::table::{Call, settle};
 use crate::ops::{Error, namesrv};
 
-pub static UPDATE_KV_CONFIG: Row = Row {
-    name: "updateKvConfig",
-    about: "Create or update KV config.",
-    details: "\
-The value is set on every name server of -n.
-
-Example:
-  ferrocket admin updateKvConfig -s ORDER_TOPIC_CONFIG -k Orders -v 'broker-a:8'",
-    options: &[
-        required('s', "namespace", "set the namespace"),
-        required('k', "key", "set the key name"),
-        required_text('v', "value", "set the key value"),
-    ],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(update_kv_config(call)),
-};
-
-async fn update_kv_config(call: Call) -> Result<(), Error> {
+pub async fn update_kv_config(call: Call) -> Result<(), Error> {
     let (namespace, key) = (call.required("namespace")?, call.required("key")?);
     namesrv::put_kv(&call.access, namespace, key, call.required("value")?).await?;
     call.print("create or update kv config to namespace success.\n")
 }
 
-pub static DELETE_KV_CONFIG: Row = Row {
-    name: "deleteKvConfig",
-    about: "Delete KV config.",
-    details: "\
-The key is removed from every name server of -n; one that is not there is no error.
-
-Example:
-  ferrocket admin deleteKvConfig -s ORDER_TOPIC_CONFIG -k Orders",
-    options: &[required('s', "namespace", "set the namespace"), required('k', "key", "set the key name")],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(delete_kv_config(call)),
-};
-
-async fn delete_kv_config(call: Call) -> Result<(), Error> {
+pub async fn delete_kv_config(call: Call) -> Result<(), Error> {
     namesrv::delete_kv(&call.access, call.required("namespace")?, call.required("key")?).await?;
     call.print("delete kv config from namespace success.\n")
 }
 
-pub static WIPE_WRITE_PERM: Row = Row {
-    name: "wipeWritePerm",
-    about: "Wipe write perm of broker in all name server you defined in the -n param.",
-    details: "\
-Producers stop sending to the broker within 30 s, consumers go on: the way to take a broker out of service. The number
-is that of the broker's topics. addWritePerm undoes it.
-
-Example:
-  ferrocket admin wipeWritePerm -b broker-a",
-    options: &[required('b', "brokerName", "broker name")],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(change_write_perm(call, Change::Wipe)),
-};
-
-pub static ADD_WRITE_PERM: Row = Row {
-    name: "addWritePerm",
-    about: "Add write perm of broker in all name server you defined in the -n param.",
-    details: "\
-Undoes wipeWritePerm. The number is that of the broker's topics.
-
-Example:
-  ferrocket admin addWritePerm -b broker-a",
-    options: &[required('b', "brokerName", "broker name")],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(change_write_perm(call, Change::Add)),
-};
-
 #[derive(Clone, Copy)]
-enum Change {
+pub enum Change {
     Wipe,
     Add,
 }
 
-async fn change_write_perm(call: Call, change: Change) -> Result<(), Error> {
+pub async fn change_write_perm(call: Call, change: Change) -> Result<(), Error> {
     let broker = call.required("brokerName")?;
     let mut failures = Vec::new();
     for server in &call.access.namesrvs {
@@ -111,21 +50,7 @@ fn perm_changed(change: Change, broker: &str, server: &str, outcome: &str) -> St
     format!("{verb} write perm of broker[{broker}] in name server[{server}] {outcome}\n")
 }
 
-pub static GET_NAMESRV_CONFIG: Row = Row {
-    name: "getNamesrvConfig",
-    about: "Get configs of name server.",
-    details: "\
-Every name server of -n is asked.
-
-Example:
-  ferrocket admin getNamesrvConfig -n '10.0.0.1:9876;10.0.0.2:9876'",
-    options: &[],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(get_namesrv_config(call)),
-};
-
-async fn get_namesrv_config(call: Call) -> Result<(), Error> {
+pub async fn get_namesrv_config(call: Call) -> Result<(), Error> {
     let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
     for server in &call.access.namesrvs {
         match namesrv::config(&call.access, server).await {
@@ -147,21 +72,7 @@ pub fn config_rows(config: &[(String, String)]) -> String {
     config.iter().map(|(key, value)| format!("{key:<50}=  {value}\n")).collect()
 }
 
-pub static UPDATE_NAMESRV_CONFIG: Row = Row {
-    name: "updateNamesrvConfig",
-    about: "Update configs of name server.",
-    details: "\
-The key is changed on every name server of -n.
-
-Example:
-  ferrocket admin updateNamesrvConfig -k orderMessageEnable -v true",
-    options: &[required('k', "key", "config key"), required_text('v', "value", "config value")],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(update_namesrv_config(call)),
-};
-
-async fn update_namesrv_config(call: Call) -> Result<(), Error> {
+pub async fn update_namesrv_config(call: Call) -> Result<(), Error> {
     let (key, value) = (call.required("key")?, call.required("value")?);
     for server in &call.access.namesrvs {
         namesrv::update_config(&call.access, server, key, value).await?;

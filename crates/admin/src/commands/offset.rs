@@ -3,38 +3,12 @@
 use protocol::bodies::MessageQueue;
 
 use super::columns::{cut, parse_time};
-use super::table::{Call, Row, Target, required, value};
+use super::table::Call;
 use crate::ops::message::{self, QueueAt};
 use crate::ops::offset::{self, Move, Moved, NEWEST, Rollback};
 use crate::ops::{BROKER_PORT, Error, with_port};
 
-pub static RESET_OFFSET_BY_TIME: Row = Row {
-    name: "resetOffsetByTime",
-    about: "Reset consumer offset by timestamp(without client restart).",
-    details: "\
-The group goes to the first message that was stored at that time or later, on every broker of the topic; its consumers
-learn of it by their next pulls. With -b and -q, in one queue alone, by time or to -o.
-
-Examples:
-  ferrocket admin resetOffsetByTime -g billing -t Orders -s 2026-11-21#08:00:00:000
-  ferrocket admin resetOffsetByTime -g billing -t Orders -s now
-  ferrocket admin resetOffsetByTime -g billing -t Orders -s 0 -b 10.0.0.1:10911 -q 2 -o 17",
-    options: &[
-        required('g', "group", "set the consumer group"),
-        required('t', "topic", "set the topic"),
-        required('s', "timestamp", "set the timestamp[now|currentTimeMillis|yyyy-MM-dd#HH:mm:ss:SSS]"),
-        value('f', "force", "set the force rollback by timestamp switch[true|false]. Deprecated."),
-        value('b', "broker", "broker addr"),
-        value('q', "queue", "queue id"),
-        value('o', "offset", "Expect queue offset, not support old version broker"),
-        value('c', "cluster", "Cluster name or lmq parent topic, lmq is used to find the route."),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(reset_offset_by_time(call)),
-};
-
-async fn reset_offset_by_time(call: Call) -> Result<(), Error> {
+pub async fn reset_offset_by_time(call: Call) -> Result<(), Error> {
     let (group, topic, text) = (call.required("group")?, call.required("topic")?, call.required("timestamp")?);
     let wrong = || Error::Value {
         option: "timestamp",
@@ -109,24 +83,7 @@ fn table(moved: &Moved, last: &str) -> String {
     }
 }
 
-pub static SKIP_ACCUMULATED_MESSAGE: Row = Row {
-    name: "skipAccumulatedMessage",
-    about: "Skip all messages that are accumulated (not consumed) currently.",
-    details: "\
-Example:
-  ferrocket admin skipAccumulatedMessage -g billing -t Orders",
-    options: &[
-        required('g', "group", "set the consumer group"),
-        required('t', "topic", "set the topic"),
-        value('f', "force", "set the force rollback by timestamp switch[true|false]"),
-        value('c', "cluster", "Cluster name or lmq parent topic, lmq is used to find the route."),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(skip_accumulated_message(call)),
-};
-
-async fn skip_accumulated_message(call: Call) -> Result<(), Error> {
+pub async fn skip_accumulated_message(call: Call) -> Result<(), Error> {
     let (group, topic) = (call.required("group")?, call.required("topic")?);
     let force = call.truth("force")?.unwrap_or(true);
     let to = Move { group, topic, timestamp: NEWEST, force, cluster: call.value("cluster") };
@@ -134,26 +91,7 @@ async fn skip_accumulated_message(call: Call) -> Result<(), Error> {
     if call.json() { print_json(&call, &moved) } else { call.print(&table(&moved, "#rollbackOffset")) }
 }
 
-pub static CLONE_GROUP_OFFSET: Row = Row {
-    name: "cloneGroupOffset",
-    about: "Clone offset from other group.",
-    details: "\
-Commits in the name of the group -d the offsets that the group -s has in the topic. Consumers of -d that run do not move.
-
-Example:
-  ferrocket admin cloneGroupOffset -s billing -d billing-shadow -t Orders",
-    options: &[
-        required('s', "srcGroup", "set source consumer group"),
-        required('d', "destGroup", "set destination consumer group"),
-        required('t', "topic", "set the topic"),
-        value('o', "offline", "the group or the topic is offline: taken, without effect"),
-    ],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(clone_group_offset(call)),
-};
-
-async fn clone_group_offset(call: Call) -> Result<(), Error> {
+pub async fn clone_group_offset(call: Call) -> Result<(), Error> {
     let (from, to, topic) = (call.required("srcGroup")?, call.required("destGroup")?, call.required("topic")?);
     offset::clone_group(&call.access, from, to, topic).await?;
     call.print(&format!("clone group offset success. srcGroup[{from}], destGroup=[{to}], topic[{topic}]\n"))

@@ -5,31 +5,11 @@ use std::collections::BTreeMap;
 use protocol::bodies::{QueueValue, TopicConfig};
 use protocol::{fastjson, names};
 
-use super::table::{Call, Row, Target, required, settle, value};
+use super::table::{Call, settle};
 use super::topic::topic_config;
 use crate::ops::{self, Error, message, namesrv, topic};
 
-pub static UPDATE_ORDER_CONF: Row = Row {
-    name: "updateOrderConf",
-    about: "Create or update or delete order conf.",
-    details: "\
-The settings of an ordered topic on the name servers: brokers and how many queues each has.
-
-Examples:
-  ferrocket admin updateOrderConf -t Orders -m put -v 'broker-a:4;broker-b:4'
-  ferrocket admin updateOrderConf -t Orders -m get
-  ferrocket admin updateOrderConf -t Orders -m delete",
-    options: &[
-        required('t', "topic", "topic name"),
-        value('v', "orderConf", "set order conf [eg. brokerName1:num;brokerName2:num]"),
-        required('m', "method", "option type [eg. put|get|delete"),
-    ],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(update_order_conf(call)),
-};
-
-async fn update_order_conf(call: Call) -> Result<(), Error> {
+pub async fn update_order_conf(call: Call) -> Result<(), Error> {
     let (topic, method) = (call.required("topic")?, call.required("method")?);
     match method {
         "get" => {
@@ -54,21 +34,7 @@ async fn update_order_conf(call: Call) -> Result<(), Error> {
     }
 }
 
-pub static ALLOCATE_MQ: Row = Row {
-    name: "allocateMQ",
-    about: "Allocate MQ.",
-    details: "\
-Which queues of the topic each of these clients would get, as JSON: as they are shared out by default.
-
-Example:
-  ferrocket admin allocateMQ -t Orders -i 10.0.0.7,10.0.0.8",
-    options: &[required('t', "topic", "topic name"), required('i', "ipList", "ipList")],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(allocate_mq(call)),
-};
-
-async fn allocate_mq(call: Call) -> Result<(), Error> {
+pub async fn allocate_mq(call: Call) -> Result<(), Error> {
     let topic = call.required("topic")?;
     let clients: Vec<&str> = call.required("ipList")?.split(',').collect();
     let queues = message::readable_queues(&namesrv::route(&call.access, topic).await?, topic)?;
@@ -92,27 +58,7 @@ fn share<'c>(queues: &[QueueValue], clients: &[&'c str]) -> BTreeMap<&'c str, Ve
     shared
 }
 
-pub static UPDATE_TOPIC_PERM: Row = Row {
-    name: "updateTopicPerm",
-    about: "Update topic perm.",
-    details: "\
-Changes what may be done with a topic, and nothing else of it.
-
-Examples:
-  ferrocket admin updateTopicPerm -c DefaultCluster -t %DLQ%billing -p 6
-  ferrocket admin updateTopicPerm -b 10.0.0.1:10911 -t Orders -p 4",
-    options: &[
-        value('b', "brokerAddr", "create topic to which broker"),
-        value('c', "clusterName", "create topic to which cluster"),
-        required('t', "topic", "topic name"),
-        required('p', "perm", "set topic's permission(2|4|6), intro[2:W; 4:R; 6:RW]"),
-    ],
-    target: Target::One,
-    json: false,
-    run: |call| Box::pin(update_topic_perm(call)),
-};
-
-async fn update_topic_perm(call: Call) -> Result<(), Error> {
+pub async fn update_topic_perm(call: Call) -> Result<(), Error> {
     let (name, perm) = (call.required("topic")?, call.number("perm")?.unwrap_or_default());
     let one = call.broker();
     let brokers = match &one {
@@ -141,24 +87,7 @@ async fn change_perm(call: &Call, address: &str, name: &str, perm: i32) -> Resul
     Ok(if call.broker().is_some() { format!("{done}{}.\n", topic_config(&changed).trim_end()) } else { done })
 }
 
-pub static GET_TOPIC_CONFIG: Row = Row {
-    name: "getTopicConfig",
-    about: "Show a topic's settings on a broker or on the brokers of a cluster.",
-    details: "\
-Examples:
-  ferrocket admin getTopicConfig -c DefaultCluster -t Orders
-  ferrocket admin getTopicConfig -b 10.0.0.1:10911 -t Orders --json",
-    options: &[
-        value('b', "brokerAddr", "show the topic of which broker"),
-        value('c', "clusterName", "show the topic of which cluster"),
-        required('t', "topic", "topic name"),
-    ],
-    target: Target::One,
-    json: true,
-    run: |call| Box::pin(get_topic_config(call)),
-};
-
-async fn get_topic_config(call: Call) -> Result<(), Error> {
+pub async fn get_topic_config(call: Call) -> Result<(), Error> {
     let name = call.required("topic")?;
     let brokers = match call.broker() {
         Some(address) => vec![address],

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::message::{BODIES, Tracked, details, leave_body, push_to_client};
-use super::table::{Call, Row, Target, flag, required, settle, value};
+use super::table::{Call, settle};
 use crate::ops::Error;
 use crate::ops::message::{self, Message, Track};
 use crate::ops::query::{self, Answers, KeyKind, Query};
@@ -15,32 +15,7 @@ const MOST: i32 = 64;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
-pub static QUERY_MSG_BY_KEY: Row = Row {
-    name: "queryMsgByKey",
-    about: "Query Message by Key.",
-    details: "\
-Each broker gives its newest messages that have the key among their keys (-m: up to how many of each broker). The
-unique key, which a send prints as its message id, is for queryMsgByUniqueKey.
-
-Examples:
-  ferrocket admin queryMsgByKey -t Orders -k order-17
-  ferrocket admin queryMsgByKey -t Orders -k order-17 -b 1795249276548 -m 10",
-    options: &[
-        required('t', "topic", "Topic name"),
-        required('k', "msgKey", "Message Key"),
-        value('b', "beginTimestamp", "Begin timestamp(ms). default:0, eg:1676730526212"),
-        value('e', "endTimestamp", "End timestamp(ms). default:Long.MAX_VALUE, eg:1676730526212"),
-        value('m', "maxNum", "The maximum number of messages returned by the query, default:64"),
-        value('c', "cluster", "Cluster name or lmq parent topic, lmq is used to find the route."),
-        value('p', "keyType", "Index key type: K for keys; T (tags) needs an index that no broker here has"),
-        value('l', "lastKey", "Last Key: needs an index that no broker here has"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(query_by_key(call)),
-};
-
-async fn query_by_key(call: Call) -> Result<(), Error> {
+pub async fn query_by_key(call: Call) -> Result<(), Error> {
     match call.value("keyType") {
         None | Some("K") => {}
         Some("T") => {
@@ -93,33 +68,7 @@ fn table(messages: &[Message], key: &str) -> String {
     row("#Message ID", "#QID", "#Offset", "#IndexKey") + &rows.collect::<String>()
 }
 
-pub static QUERY_MSG_BY_UNIQUE_KEY: Row = Row {
-    name: "queryMsgByUniqueKey",
-    about: "Query Message by Unique key.",
-    details: "\
-The unique key is the id that a send prints. Shown is the message that was stored first; with -a all, which are as many
-as it was sent again. Bodies are also left in files under /tmp/rocketmq/msgbodys, unless --json is given. -g and -d have
-one push consumer of a group consume it, and show what it did.
-
-Examples:
-  ferrocket admin queryMsgByUniqueKey -t Orders -i 7F0000010B5E070DEA4E8B3D2D500000
-  ferrocket admin queryMsgByUniqueKey -t Orders -i 7F0000010B5E070DEA4E8B3D2D500000 -a",
-    options: &[
-        required('i', "msgId", "Message Id"),
-        value('g', "consumerGroup", "consumer group name"),
-        value('d', "clientId", "The consumer's client id"),
-        required('t', "topic", "The topic of msg"),
-        flag('a', "showAll", "Print all message, the limit is 32"),
-        value('c', "cluster", "Cluster name or lmq parent topic, lmq is used to find the route."),
-        value('s', "startTime", "Only messages that were stored at this time (ms) or later"),
-        value('e', "endTime", "Only messages that were stored at this time (ms) or earlier"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(query_by_unique_key(call)),
-};
-
-async fn query_by_unique_key(call: Call) -> Result<(), Error> {
+pub async fn query_by_unique_key(call: Call) -> Result<(), Error> {
     let asked = Query {
         topic: call.required("topic")?,
         key: call.required("msgId")?,

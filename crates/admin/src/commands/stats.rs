@@ -9,27 +9,11 @@ use protocol::{fastjson, names};
 use serde::Serialize;
 
 use super::columns::{cut, or_null, time_s};
-use super::table::{Call, Row, Target, flag, required, value};
+use super::table::Call;
 use crate::ops::{BROKER_PORT, Error, any_address, group, namesrv, stats, topic, with_port};
 
 /// ms that a broker may take to walk through all its groups, unless told otherwise.
 const TIMEOUT_MS: u64 = 50_000;
-
-pub static STATS_ALL: Row = Row {
-    name: "statsAll",
-    about: "Topic and Consumer tps stats.",
-    details: "\
-A line for each topic and each group that consumes it: messages that wait, messages a second within the last minute, and
-messages within the last 24 hours. -a leaves out what had none.
-
-Examples:
-  ferrocket admin statsAll
-  ferrocket admin statsAll -t Orders",
-    options: &[flag('a', "activeTopic", "print active topic only"), value('t', "topic", "print select topic only")],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(stats_all(call)),
-};
 
 /// A line of `statsAll`; without a group where nobody consumes the topic.
 #[derive(Serialize)]
@@ -46,7 +30,7 @@ struct Traffic {
     out_24_hours: i64,
 }
 
-async fn stats_all(call: Call) -> Result<(), Error> {
+pub async fn stats_all(call: Call) -> Result<(), Error> {
     let (active, wanted) = (call.flag("activeTopic"), call.value("topic").filter(|topic| !topic.is_empty()));
     let mut all = Vec::new();
     for name in namesrv::topic_list(&call.access).await?.topic_list {
@@ -115,26 +99,7 @@ fn traffic_text(all: &[Traffic]) -> String {
     out
 }
 
-pub static BROKER_CONSUME_STATS: Row = Row {
-    name: "brokerConsumeStats",
-    about: "Fetch broker consume stats data.",
-    details: "\
-Every queue of the broker that a group has consumed from. -l leaves out queues in which fewer messages wait.
-
-Example:
-  ferrocket admin brokerConsumeStats -b 10.0.0.1:10911 -l 1000",
-    options: &[
-        required('b', "brokerAddr", "Broker address"),
-        value('t', "timeoutMillis", "request timeout Millis"),
-        value('l', "level", "threshold of print diff"),
-        value('o', "order", "order topic"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(broker_consume_stats(call)),
-};
-
-async fn broker_consume_stats(call: Call) -> Result<(), Error> {
+pub async fn broker_consume_stats(call: Call) -> Result<(), Error> {
     let address = with_port(call.required("brokerAddr")?, BROKER_PORT);
     let timeout = Duration::from_millis(call.number("timeoutMillis")?.unwrap_or(TIMEOUT_MS));
     let ordered = call.truth("order")?.unwrap_or_default();
@@ -173,28 +138,7 @@ fn progress_text(list: &ConsumeStatsList, level: i64, zone: &TimeZone) -> String
     out + &format!("\nDiff Total: {}\n", list.total_diff)
 }
 
-pub static QUERY_CQ: Row = Row {
-    name: "queryCq",
-    about: "Query cq command.",
-    details: "\
-Entries of a consume queue as they stand: where in the commit log each message is, its size and its tag's hash.
-
-Example:
-  ferrocket admin queryCq -t Orders -q 2 -i 17 -c 1",
-    options: &[
-        required('t', "topic", "topic name"),
-        required('q', "queue", "queue num, ie. 1"),
-        required('i', "index", "start queue index."),
-        value('c', "count", "how many."),
-        value('b', "broker", "broker addr."),
-        value('g', "consumer", "consumer group."),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(query_cq(call)),
-};
-
-async fn query_cq(call: Call) -> Result<(), Error> {
+pub async fn query_cq(call: Call) -> Result<(), Error> {
     let topic = call.required("topic")?;
     let request = QueryConsumeQueue {
         topic,

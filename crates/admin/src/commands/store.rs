@@ -6,29 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store::{CheckReport, Damage};
 
-use super::table::{Call, Row, Target, value};
+use super::table::Call;
 use crate::ops::Error;
-
-pub static STORE_CHECK: Row = Row {
-    name: "storeCheck",
-    about: "Read a commit log on this machine and list what is damaged.",
-    details: "\
-Reads every message of the log and compares its body with its checksum; nothing is changed, and a broker may run
-meanwhile. Topic and properties have no checksum: damage to them shows only where they can't be read.
-
-Ends with 0 where all is whole, 1 where something is damaged, 2 where the log can't be read.
-
-Examples:
-  ferrocket admin storeCheck -p /data/rocketmq/store
-  ferrocket admin storeCheck -l /fast-disk/commitlog --json",
-    options: &[
-        value('p', "storePathRootDir", "the broker's storePathRootDir; the log is in its directory commitlog"),
-        value('l', "storePathCommitLog", "the broker's storePathCommitLog"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(async move { store_check(&call) }),
-};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,7 +31,7 @@ struct Damaged<'a> {
     reason: &'a str,
 }
 
-fn store_check(call: &Call) -> Result<(), Error> {
+pub async fn store_check(call: Call) -> Result<(), Error> {
     let directory = match (call.value("storePathCommitLog"), call.value("storePathRootDir")) {
         (Some(log), _) => PathBuf::from(log),
         (None, Some(root)) => Path::new(root).join("commitlog"),

@@ -1,9 +1,7 @@
-//! A command's row, and what turns rows and a command line into a [`Call`].
+//! What turns the manual and a command line into a [`Call`].
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::io::Write;
-use std::pin::Pin;
 use std::str::FromStr;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches};
@@ -15,119 +13,59 @@ use crate::ops::{Access, BROKER_PORT, Error, namesrv_list, with_port};
 /// Where a name server is looked for when neither `-n` nor NAMESRV_ADDR names one: where `ferrocket server` listens.
 pub const DEFAULT_NAMESRV: &str = "127.0.0.1:9876";
 
-/// What follows an option.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
-    Nothing,
-    /// A value that does not begin with `-`, unless it is a number.
-    Value,
-    /// Any text.
-    Text,
-}
-
-/// An option under Java's letter and long name.
-pub struct Opt {
-    pub short: Option<char>,
-    pub long: &'static str,
-    pub takes: Takes,
-    pub required: bool,
-    pub help: &'static str,
-}
-
-/// Whether the options `brokerAddr` and `clusterName` of a command belong together.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// The command has neither, or is fine with neither.
-    Free,
-    /// One of the two.
-    One,
-    /// One or both; the broker's address wins.
-    Any,
-}
-
-pub type Running = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
-
-/// One command of mqadmin.
-pub struct Row {
-    pub name: &'static str,
-    pub about: &'static str,
-    /// What the help says below the options: notes and examples.
-    pub details: &'static str,
-    pub options: &'static [Opt],
-    pub target: Target,
-    /// Whether it lists something, which `--json` gives in another form.
-    pub json: bool,
-    pub run: fn(Call) -> Running,
-}
-
-pub const fn value(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short: Some(short), long, takes: Takes::Value, required: false, help }
-}
-
-pub const fn required(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short: Some(short), long, takes: Takes::Value, required: true, help }
-}
-
-pub const fn text(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short: Some(short), long, takes: Takes::Text, required: false, help }
-}
-
-pub const fn required_text(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short: Some(short), long, takes: Takes::Text, required: true, help }
-}
-
-pub const fn flag(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short: Some(short), long, takes: Takes::Nothing, required: false, help }
-}
-
 const NAMESRV_HELP: &str =
     "Name servers, tried in order; a port that is missing is 9876 [env: NAMESRV_ADDR] [default: 127.0.0.1:9876]";
 
 /// Arguments that no option takes: Java passes over them, so does this, aloud.
 const STRAY: &str = "stray";
 
-impl Row {
-    pub fn command(&self) -> clap::Command {
-        let mut command = clap::Command::new(self.name)
-            .about(self.about)
-            .after_help(self.details)
-            .infer_long_args(true)
-            .arg(Arg::new("namesrvAddr").short('n').long("namesrvAddr").value_name("host:port;host:port").help(NAMESRV_HELP))
-            .arg(Arg::new(STRAY).num_args(0..).hide(true));
-        for option in self.options {
-            command = command.arg(option.arg());
-        }
-        if self.json {
-            let help = "Print JSON instead of columns";
-            command = command.arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help(help));
-        }
-        if self.target != Target::Free {
-            let group = ArgGroup::new("target").args(["brokerAddr", "clusterName"]).required(true);
-            command = command.group(group.multiple(self.target == Target::Any));
-        }
-        command
-    }
+/// The commands of the manual. A section begins with `# ` and the command's name; below it are what it is for, a line an
+/// option (see [`argument`]), whether `one of` or `any of` its broker and its cluster is needed, and `json` where it lists
+/// something. What follows an empty line stands below the options in the help.
+pub fn commands(manual: &'static str) -> impl Iterator<Item = clap::Command> {
+    manual.split("\n\n# ").map(|section| command(section.trim_start_matches("# ")))
 }
 
-impl Opt {
-    fn arg(&self) -> Arg {
-        let arg = Arg::new(self.long).long(self.long).help(self.help).required(self.required);
-        let arg = match self.short {
-            Some(letter) => arg.short(letter),
-            None => arg,
-        };
-        match self.takes {
-            Takes::Nothing => arg.action(ArgAction::SetTrue),
-            // Of an option that is given twice, Java takes the first.
-            Takes::Value => arg.action(ArgAction::Append).allow_negative_numbers(true),
-            Takes::Text => arg.action(ArgAction::Append).allow_hyphen_values(true),
-        }
+fn command(section: &'static str) -> clap::Command {
+    let (head, details) = section.split_once("\n\n").unwrap_or((section, ""));
+    let mut lines = head.lines();
+    let command = clap::Command::new(lines.next().unwrap_or_default())
+        .about(lines.next().unwrap_or_default())
+        .after_help(details.trim_end())
+        .infer_long_args(true)
+        .arg(Arg::new("namesrvAddr").short('n').long("namesrvAddr").value_name("host:port;host:port").help(NAMESRV_HELP))
+        .arg(Arg::new(STRAY).num_args(0..).hide(true));
+    let target = || ArgGroup::new("target").args(["brokerAddr", "clusterName"]).required(true);
+    lines.fold(command, |command, line| match line {
+        "one of brokerAddr, clusterName" => command.group(target()),
+        // The broker's address wins.
+        "any of brokerAddr, clusterName" => command.group(target().multiple(true)),
+        "json" => command.arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON instead of columns")),
+        option => command.arg(argument(option)),
+    })
+}
+
+/// Reads `-t --topic required topic name`: an option under Java's letter, if it has one, and long name, what follows it,
+/// its help. A `flag` has no value; one that is `required` or `optional` has a value that does not begin with `-`, unless
+/// it is a number; with `-text` it may be any text.
+fn argument(line: &'static str) -> Arg {
+    let (short, line) = line.split_once("--").unwrap_or_default();
+    let mut words = line.splitn(2, ' ');
+    let long = words.next().unwrap_or_default();
+    let (kind, help) = words.next().unwrap_or_default().trim_start().split_once(' ').unwrap_or_default();
+    let arg = Arg::new(long).short(short.chars().nth(1)).long(long).help(help.trim_start());
+    // Of an option that is given twice, Java takes the first.
+    let value = |arg: Arg| arg.action(ArgAction::Append).required(kind.starts_with("required"));
+    match kind {
+        "flag" => arg.action(ArgAction::SetTrue),
+        "optional-text" | "required-text" => value(arg).allow_hyphen_values(true),
+        _ => value(arg).allow_negative_numbers(true),
     }
 }
 
 /// Writes `-topic x` as `--topic x`, since Java takes long names with one dash too.
-pub fn double_dashes(row: &Row, arguments: &[OsString]) -> Vec<OsString> {
-    let is_long = |name: &str| name == "namesrvAddr" || name == "help" || row.options.iter().any(|o| o.long == name);
+pub fn double_dashes(command: &clap::Command, arguments: &[OsString]) -> Vec<OsString> {
+    let is_long = |name: &str| name == "help" || command.get_arguments().any(|arg| arg.get_long() == Some(name));
     let double = |argument: &OsString| match argument.to_str().and_then(|text| text.strip_prefix('-')) {
         Some(rest) if is_long(rest.split('=').next().unwrap_or_default()) => OsString::from(format!("--{rest}")),
         _ => argument.clone(),
@@ -169,7 +107,7 @@ impl Call {
         self.matches.get_many::<String>(long)?.next().map(|text| text.trim())
     }
 
-    /// The value of an option that the row requires.
+    /// The value of an option that is required.
     pub fn required(&self, long: &'static str) -> Result<&str, Error> {
         self.value(long).filter(|text| !text.is_empty()).ok_or_else(|| Error::Usage(format!("--{long} needs a value")))
     }

@@ -5,32 +5,14 @@ use std::time::Instant;
 use protocol::names;
 
 use super::message::sent_text;
-use super::table::{Call, Row, Target, required, value};
+use super::table::Call;
 use crate::ops::message::{self, Draft, QueueAt, Sent};
 use crate::ops::{Error, namesrv};
 
 /// What the bodies of sendMsgStatus are made of.
 const WORDS: &str = "hello jodie";
 
-pub static SEND_MSG_STATUS: Row = Row {
-    name: "sendMsgStatus",
-    about: "Send msg to broker.",
-    details: "\
-Sends messages to the topic that is named like the broker, and shows how long each took.
-
-Example:
-  ferrocket admin sendMsgStatus -b broker-a -c 10",
-    options: &[
-        required('b', "brokerName", "Broker Name e.g. clusterName_brokerName as DefaultCluster_broker-a"),
-        value('s', "messageSize", "Message Size, Default: 128"),
-        value('c', "count", "send message count, Default: 50"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(send_msg_status(call)),
-};
-
-async fn send_msg_status(call: Call) -> Result<(), Error> {
+pub async fn send_msg_status(call: Call) -> Result<(), Error> {
     let topic = call.required("brokerName")?;
     let (size, count) = (size(&call, "messageSize")?, call.number("count")?.unwrap_or(50));
     let queues = message::writable_queues(&namesrv::route(&call.access, topic).await?, topic)?;
@@ -65,26 +47,7 @@ async fn send(call: &Call, topic: &str, at: &QueueAt, body: &str) -> Result<(Sen
     Ok((sent, begin.elapsed().as_millis()))
 }
 
-pub static CHECK_MSG_SEND_RT: Row = Row {
-    name: "checkMsgSendRT",
-    about: "Check message send response time.",
-    details: "\
-Sends messages to one queue of the topic after the other, and shows how many ms each took. The first, which dials, does
-not count in the average.
-
-Example:
-  ferrocket admin checkMsgSendRT -t Orders -a 10 -s 1024",
-    options: &[
-        required('t', "topic", "topic name"),
-        value('a', "amount", "message amount | default 100"),
-        value('s', "size", "message size | default 128 Byte"),
-    ],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(check_msg_send_rt(call)),
-};
-
-async fn check_msg_send_rt(call: Call) -> Result<(), Error> {
+pub async fn check_msg_send_rt(call: Call) -> Result<(), Error> {
     let topic = call.required("topic")?;
     names::check_topic(topic).map_err(|e| Error::Usage(e.to_string()))?;
     let (size, amount) = (size(&call, "size")?, call.number("amount")?.unwrap_or(100));

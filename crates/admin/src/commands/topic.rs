@@ -8,7 +8,7 @@ use protocol::{fastjson, names, sys_flag};
 use serde::Serialize;
 
 use super::columns::{cut, map, time_ms};
-use super::table::{Call, Row, Target, flag, required, settle, text, value};
+use super::table::{Call, settle};
 use crate::ops::{self, Error, namesrv, topic};
 
 /// Queues that mqadmin gives a topic.
@@ -18,35 +18,7 @@ const QUEUES: i32 = 8;
 const UNIT: i32 = 1;
 const UNIT_SUB: i32 = 2;
 
-pub static UPDATE_TOPIC: Row = Row {
-    name: "updateTopic",
-    about: "Update or create topic.",
-    details: "\
-A topic has 8 queues to read and to write and permission 6 (read and write) unless told otherwise; a topic that exists
-gets exactly what stands here.
-
-Examples:
-  ferrocket admin updateTopic -c DefaultCluster -t Orders
-  ferrocket admin updateTopic -b 10.0.0.1:10911 -t Orders -r 16 -w 16 -p 4
-  ferrocket admin updateTopic -c DefaultCluster -t Jobs -a +message.type=DELAY",
-    options: &[
-        value('b', "brokerAddr", "create topic to which broker"),
-        value('c', "clusterName", "create topic to which cluster"),
-        text('a', "attributes", "attribute(+a=b,+c=d,-e)"),
-        required('t', "topic", "topic name"),
-        value('r', "readQueueNums", "set read queue nums"),
-        value('w', "writeQueueNums", "set write queue nums"),
-        value('p', "perm", "set topic's permission(2|4|6), intro[2:W 4:R; 6:RW]"),
-        value('o', "order", "set topic's order(true|false)"),
-        value('u', "unit", "is unit topic (true|false)"),
-        value('s', "hasUnitSub", "has unit sub (true|false)"),
-    ],
-    target: Target::One,
-    json: false,
-    run: |call| Box::pin(update_topic(call)),
-};
-
-async fn update_topic(call: Call) -> Result<(), Error> {
+pub async fn update_topic(call: Call) -> Result<(), Error> {
     let unit = if call.truth("unit")?.unwrap_or_default() { UNIT } else { 0 };
     let unit_sub = if call.truth("hasUnitSub")?.unwrap_or_default() { UNIT_SUB } else { 0 };
     let config = TopicConfig {
@@ -97,21 +69,7 @@ pub(super) fn topic_config(config: &TopicConfig) -> String {
     )
 }
 
-pub static DELETE_TOPIC: Row = Row {
-    name: "deleteTopic",
-    about: "Delete topic from broker and NameServer.",
-    details: "\
-The topic's messages can't be read any more. A topic that does not exist is no error.
-
-Example:
-  ferrocket admin deleteTopic -c DefaultCluster -t Orders",
-    options: &[required('t', "topic", "topic name"), required('c', "clusterName", "delete topic from which cluster")],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(delete_topic(call)),
-};
-
-async fn delete_topic(call: Call) -> Result<(), Error> {
+pub async fn delete_topic(call: Call) -> Result<(), Error> {
     let (name, cluster) = (call.required("topic")?, call.required("clusterName")?);
     let info = namesrv::cluster_info(&call.access).await?;
     for broker in ops::masters(&info, cluster)? {
@@ -124,21 +82,6 @@ async fn delete_topic(call: Call) -> Result<(), Error> {
     call.print(&format!("delete topic [{name}] from NameServer success.\n"))
 }
 
-pub static TOPIC_LIST: Row = Row {
-    name: "topicList",
-    about: "Fetch all topic list from name server.",
-    details: "\
-With -c, the cluster and the consumer groups of each topic, without retry and dead letter topics.
-
-Examples:
-  ferrocket admin topicList
-  ferrocket admin topicList -c",
-    options: &[flag('c', "clusterModel", "clusterModel")],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(topic_list(call)),
-};
-
 /// A topic of `topicList -c`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -148,7 +91,7 @@ struct TopicUse {
     consumer_groups: BTreeSet<String>,
 }
 
-async fn topic_list(call: Call) -> Result<(), Error> {
+pub async fn topic_list(call: Call) -> Result<(), Error> {
     let topics = namesrv::topic_list(&call.access).await?.topic_list;
     if !call.flag("clusterModel") {
         return if call.json() { call.print_json(&topics) } else { call.print(&lines(&topics)) };
@@ -196,22 +139,7 @@ fn topic_uses(uses: &[TopicUse]) -> String {
     out
 }
 
-pub static TOPIC_ROUTE: Row = Row {
-    name: "topicRoute",
-    about: "Examine topic route info.",
-    details: "\
-Without -l, what clients get, in Java's own dialect of JSON (integer keys without quotes); --json gives plain JSON.
-
-Examples:
-  ferrocket admin topicRoute -t Orders
-  ferrocket admin topicRoute -t Orders -l",
-    options: &[required('t', "topic", "topic name"), flag('l', "list", "Use list format to print data")],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(topic_route(call)),
-};
-
-async fn topic_route(call: Call) -> Result<(), Error> {
+pub async fn topic_route(call: Call) -> Result<(), Error> {
     let route = namesrv::route(&call.access, call.required("topic")?).await?;
     if call.json() {
         call.print_json(&route)
@@ -245,24 +173,6 @@ fn route_list(route: &TopicRouteData) -> String {
     out + &row(["Total:", &queues.len().to_string(), "", &read.to_string(), &write.to_string(), ""])
 }
 
-pub static TOPIC_STATUS: Row = Row {
-    name: "topicStatus",
-    about: "Examine topic Status info.",
-    details: "\
-The offsets of every queue: the oldest that is still there, the one that the next message gets, and when the last
-message was stored. `Topic Put TPS` is the sum over all brokers.
-
-Example:
-  ferrocket admin topicStatus -t Orders",
-    options: &[
-        required('t', "topic", "topic name"),
-        value('c', "cluster", "cluster name or lmq parent topic, lmq is used to find the route."),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(topic_status(call)),
-};
-
 /// A queue of `topicStatus`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -274,7 +184,7 @@ struct QueueStatus<'a> {
     last_update_timestamp: i64,
 }
 
-async fn topic_status(call: Call) -> Result<(), Error> {
+pub async fn topic_status(call: Call) -> Result<(), Error> {
     let name = call.required("topic")?;
     let route = namesrv::route(&call.access, call.value("cluster").unwrap_or(name)).await?;
     let stats = topic::stats(&call.access, &route, name).await?;
@@ -309,19 +219,7 @@ fn status(stats: &TopicStats, zone: &TimeZone) -> String {
     out + &format!("\nTopic Put TPS: {:?}\n", stats.topic_put_tps)
 }
 
-pub static TOPIC_CLUSTER_LIST: Row = Row {
-    name: "topicClusterList",
-    about: "Get cluster info for topic.",
-    details: "\
-Example:
-  ferrocket admin topicClusterList -t Orders",
-    options: &[required('t', "topic", "topic name")],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(topic_cluster_list(call)),
-};
-
-async fn topic_cluster_list(call: Call) -> Result<(), Error> {
+pub async fn topic_cluster_list(call: Call) -> Result<(), Error> {
     let clusters = topic::clusters(&call.access, call.required("topic")?).await?;
     if call.json() { call.print_json(&clusters) } else { call.print(&lines(&clusters)) }
 }

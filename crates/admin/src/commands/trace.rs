@@ -6,35 +6,14 @@ use jiff::tz::TimeZone;
 use protocol::names;
 
 use super::columns::{or_null, time_s};
-use super::table::{Call, Row, Target, required, value};
+use super::table::Call;
 use crate::ops::Error;
 use crate::ops::trace::{self, Trace};
 
 /// Messages of the trace topic that are looked at, unless told otherwise.
 const MOST: i32 = 64;
 
-pub static QUERY_MSG_TRACE_BY_ID: Row = Row {
-    name: "queryMsgTraceById",
-    about: "Query a message trace.",
-    details: "\
-Who sent the message and who consumed it, as clients with message trace wrote it down (`traceTopicEnable=true` on a broker
-makes their topic).
-
-Example:
-  ferrocket admin queryMsgTraceById -i 7F0000010B5E070DEA4E8B3D2D500000",
-    options: &[
-        required('i', "msgId", "Message Id"),
-        value('t', "traceTopic", "The name value of message trace topic"),
-        value('b', "beginTimestamp", "Begin timestamp(ms). default:0, eg:1676730526212"),
-        value('e', "endTimestamp", "End timestamp(ms). default:Long.MAX_VALUE, eg:1676730526212"),
-        value('c', "maxNum", "The maximum number of messages returned by the query, default:64"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(query_msg_trace_by_id(call)),
-};
-
-async fn query_msg_trace_by_id(call: Call) -> Result<(), Error> {
+pub async fn query_msg_trace_by_id(call: Call) -> Result<(), Error> {
     let (id, topic) = (call.required("msgId")?, call.value("traceTopic").unwrap_or(names::TRACE_TOPIC));
     let (begin, end) = (call.number("beginTimestamp")?.unwrap_or(0), call.number("endTimestamp")?.unwrap_or(i64::MAX));
     let most = call.number("maxNum")?.unwrap_or(MOST);

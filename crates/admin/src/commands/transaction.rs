@@ -3,36 +3,14 @@
 use jiff::tz::TimeZone;
 
 use super::columns::{cut, time_s};
-use super::table::{Call, Row, Target, required, settle, value};
+use super::table::{Call, settle};
 use crate::ops::transaction::{self, Pending};
 use crate::ops::{self, Error, namesrv};
 
 /// How many transactions of a broker are listed unless `-m` says otherwise.
 const LIMIT: usize = 1000;
 
-pub static TRANSACTIONS: Row = Row {
-    name: "transactions",
-    about: "List half messages that nobody has committed or rolled back.",
-    details: "\
-Columns: #Age is how long ago the producer made the message; #Checked how often its producers were asked; they are asked
-again in the first round of questions after #Next Check. Without -b and -c, all brokers are asked.
-
-Examples:
-  ferrocket admin transactions
-  ferrocket admin transactions -g payments --json",
-    options: &[
-        value('b', "brokerAddr", "list which broker"),
-        value('c', "clusterName", "list which cluster"),
-        value('g', "producerGroup", "only those of a producer group"),
-        value('t', "topic", "only those for a topic"),
-        value('m', "maxNum", "how many of each broker, 1000 by default"),
-    ],
-    target: Target::Free,
-    json: true,
-    run: |call| Box::pin(transactions(call)),
-};
-
-async fn transactions(call: Call) -> Result<(), Error> {
+pub async fn transactions(call: Call) -> Result<(), Error> {
     let limit = call.number("maxNum")?.unwrap_or(LIMIT);
     let (group, topic) = (call.value("producerGroup"), call.value("topic"));
     let wanted = |half: &Pending| group.is_none_or(|g| g == half.producer_group) && topic.is_none_or(|t| t == half.topic);
@@ -50,27 +28,7 @@ async fn transactions(call: Call) -> Result<(), Error> {
     settle(failures)
 }
 
-pub static END_TRANSACTION: Row = Row {
-    name: "endTransaction",
-    about: "Commit a half message or roll it back, in place of its producer.",
-    details: "\
-The id is the one that `transactions` lists. What is committed can't be taken back.
-
-Examples:
-  ferrocket admin endTransaction -i 7F00000100002A9F000000000000018F -a commit
-  ferrocket admin endTransaction -i 7F00000100002A9F000000000000018F -a rollback",
-    options: &[
-        required('i', "msgId", "message id"),
-        required('a', "action", "commit or rollback"),
-        value('b', "brokerAddr", "on which broker"),
-        value('c', "clusterName", "in which cluster"),
-    ],
-    target: Target::Free,
-    json: false,
-    run: |call| Box::pin(end_transaction(call)),
-};
-
-async fn end_transaction(call: Call) -> Result<(), Error> {
+pub async fn end_transaction(call: Call) -> Result<(), Error> {
     let (id, action) = (call.required("msgId")?, call.required("action")?);
     let commit = match action {
         "commit" => true,
