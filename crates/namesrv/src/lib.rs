@@ -163,9 +163,8 @@ fn register_broker(server: &Namesrv, call: &mut Call<'_>, request: RegisterBroke
         topics: body.topic_config_serialize_wrapper,
         drop_missing: config.delete_topic_with_broker_registration,
     };
-    let Some(registered) = server.routes.lock().register(registration, call.now) else {
-        return Err(Refusal::new(codes::SYSTEM_ERROR, "register broker failed"));
-    };
+    let registered = server.routes.lock().register(registration, call.now);
+    let registered = registered.map_err(|reason| Refusal::new(codes::SYSTEM_ERROR, reason))?;
     let reply = RegisterBrokerReply {
         ha_server_addr: registered.ha_address.as_deref(),
         master_addr: registered.master_address.as_deref(),

@@ -12,8 +12,15 @@ use protocol::sys_flag::perm;
 /// A broker without a sign of life for so long is gone, unless it asked for another time.
 pub const BROKER_EXPIRY_MS: i64 = 120_000;
 
+/// A broker that was not heard of for so long gives its address to another one: brokers register every 60 seconds at the
+/// least.
+const GIVES_WAY_MS: i64 = 65_000;
+
+/// Brokers of which it is known that their refusal was logged.
+const MAX_REFUSED: usize = 1000;
+
 /// Who a broker is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     pub cluster: String,
     pub name: String,
@@ -58,15 +65,17 @@ pub struct Routes {
     brokers: BTreeMap<String, BrokerData>,
     /// By cluster and address, as in Java.
     live: BTreeMap<(String, String), Live>,
+    /// Who was refused its address, so that this is logged once.
+    refused: BTreeSet<Identity>,
 }
 
 impl Routes {
-    /// Takes a broker's registration. `None` where it is refused: a broker that is not known can't register one
-    /// topic alone.
-    pub fn register(&mut self, registration: Registration, now: i64) -> Option<Registered> {
+    /// Takes a broker's registration. An error is why it is refused: another broker that lives has its address, or it is
+    /// not known and registers one topic alone.
+    pub fn register(&mut self, registration: Registration, now: i64) -> Result<Registered, String> {
         let Registration { identity, ha_address, connection, expiry_ms, acting_master, topics, drop_missing } = registration;
         let key = (identity.cluster.clone(), identity.address.clone());
-        self.warn_of_shared_address(&key, &identity, connection);
+        self.check_address(&identity, connection, now)?;
         let known = self.brokers.get(&identity.name);
         if let Some(other) = known.and_then(|b| b.broker_addrs.get(&identity.id)).filter(|a| **a != identity.address) {
             let newer = self.live.get(&(identity.cluster.clone(), other.clone())).map(|l| l.version.state_version);
@@ -77,14 +86,14 @@ impl Routes {
                     identity.id,
                     identity.address
                 );
-                return Some(Registered::default());
+                return Ok(Registered::default());
             }
             self.live.remove(&(identity.cluster.clone(), other.clone()));
         }
         let listed = known.is_some_and(|b| b.broker_addrs.contains_key(&identity.id));
         if !listed && topics.topic_config_table.len() == 1 {
             tracing::warn!("{} {} registers a single topic and is not known: refused", identity.name, identity.id);
-            return None;
+            return Err("register broker failed".into());
         }
         let broker = self.brokers.entry(identity.name.clone()).or_default();
         broker.cluster.clone_from(&identity.cluster);
@@ -106,21 +115,34 @@ impl Routes {
         let (name, id, cluster) = (identity.name.clone(), identity.id, identity.cluster.clone());
         let live = Live { identity, ha_address, connection, heard: now, expiry_ms, version: topics.data_version };
         self.live.insert(key, live);
-        Some(self.master_for(&cluster, &name, id))
+        Ok(self.master_for(&cluster, &name, id))
     }
 
-    /// Two brokers with one address; one that changes its number, as a slave that is promoted, keeps its connection.
-    fn warn_of_shared_address(&self, key: &(String, String), identity: &Identity, connection: u64) {
-        if let Some(live) = self.live.get(key).filter(|l| l.identity != *identity && l.connection != connection) {
-            tracing::warn!(
-                "{} {} and {} {} both register {}: clients of one reach the other. Set brokerIP1 or listenPort to what each can be reached at",
-                live.identity.name,
-                live.identity.id,
-                identity.name,
-                identity.id,
-                identity.address
-            );
+    /// Refuses an address that another broker has: clients of one would reach the other. One that changes its number, as a
+    /// slave that is promoted, does so on its connection; one whose connection is closed has no address any more.
+    fn check_address(&mut self, identity: &Identity, connection: u64, now: i64) -> Result<(), String> {
+        let Identity { cluster, name, id, address } = identity;
+        let other =
+            |live: &Live| live.identity.address == *address && live.identity != *identity && live.connection != connection;
+        let lives = self.live.values().find(|live| other(live) && now - live.heard < GIVES_WAY_MS);
+        let Some(Live { identity: owner, .. }) = lives else {
+            self.refused.remove(identity);
+            self.remove_where(other, "it is silent, and another broker has its address");
+            return Ok(());
+        };
+        let reason = format!(
+            "{address} is the address of broker {} {} of {}, which lives: {name} {id} of {cluster} is not registered, as its clients \
+             would reach that one. Set its brokerIP1 and listenPort to what it is reached at: where a container's port is mapped, \
+             listenPort has to be the outer port, too",
+            owner.name, owner.id, owner.cluster
+        );
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.clear();
         }
+        if self.refused.insert(identity.clone()) {
+            tracing::error!("{reason}");
+        }
+        Err(reason)
     }
 
     fn take_topics(&mut self, broker: &str, table: &TopicTable, drop_missing: bool, writable: bool) {

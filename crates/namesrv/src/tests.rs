@@ -56,12 +56,24 @@ impl World {
     }
 
     fn register(&self, connection: &Arc<Connection>, id: i64, address: &str, topics: &[&str], version: i64) -> Answer {
+        self.register_as("broker-a", connection, id, address, topics, version)
+    }
+
+    fn register_as(
+        &self,
+        name: &str,
+        connection: &Arc<Connection>,
+        id: i64,
+        address: &str,
+        topics: &[&str],
+        version: i64,
+    ) -> Answer {
         let rows = topics.iter().map(|name| ((*name).to_owned(), TopicConfig::new(name, 4, 6))).collect();
         let table =
             TopicTable { data_version: DataVersion { counter: version, ..DataVersion::default() }, topic_config_table: rows };
         let body = fastjson::to_vec(&RegisterBrokerBody { filter_server_list: vec![], topic_config_serialize_wrapper: table });
         let request = RegisterBroker {
-            broker_name: "broker-a",
+            broker_name: name,
             broker_addr: address,
             cluster_name: "C",
             ha_server_addr: "10.0.0.1:10912",
@@ -144,6 +156,28 @@ fn slaves_learn_of_their_master_and_bring_no_topics() {
     let header = Header::decode(&slave.frame).unwrap();
     assert_eq!((header.field("masterAddr"), header.field("haServerAddr")), (Some(MASTER), Some("10.0.0.1:10912")));
     assert!(world.route("T").body().contains(r#""brokerAddrs":{"0":"10.0.0.1:10911","1":"10.0.0.2:10911"}"#));
+}
+
+#[test]
+fn a_second_broker_is_refused_an_address_as_long_as_the_first_lives() {
+    let mut world = world();
+    let slave = |world: &World, connection: u64| world.register_as("broker-b", &self::connection(connection), 1, MASTER, &[], 1);
+    world.register(&connection(1), 0, MASTER, &["T", "U"], 1);
+    let refused = slave(&world, 2);
+    assert_eq!(refused.code, codes::SYSTEM_ERROR);
+    assert!(refused.remark.contains("of broker broker-a 0 of C") && refused.remark.contains("broker-b 1"), "{}", refused.remark);
+    assert!(refused.remark.contains("brokerIP1") && refused.remark.contains("listenPort"));
+    assert!(world.route("T").body().contains(r#""brokerAddrs":{"0":"10.0.0.1:10911"}"#));
+    // It is promoted, or comes again on another connection.
+    assert_eq!(world.register(&connection(1), 1, MASTER, &["T", "U"], 2).code, codes::SUCCESS);
+    assert_eq!(world.register(&connection(3), 1, MASTER, &["T", "U"], 2).code, codes::SUCCESS);
+    world.server.closed(0, &connection(3));
+    assert_eq!(slave(&world, 2).code, codes::SUCCESS, "the first is gone");
+    assert_eq!(world.register(&connection(4), 0, MASTER, &["T", "U"], 3).code, codes::SYSTEM_ERROR);
+    world.now = 65_000;
+    assert_eq!(world.register(&connection(4), 0, MASTER, &["T", "U"], 3).code, codes::SUCCESS, "the first is silent");
+    assert_eq!(slave(&world, 2).code, codes::SYSTEM_ERROR);
+    assert!(!world.ask(&connection(9), &GetBrokerClusterInfo {}, &[]).body().contains("broker-b"));
 }
 
 #[test]
