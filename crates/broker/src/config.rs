@@ -6,6 +6,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use protocol::names::{NAMESRV_PORT, with_port};
 use protocol::pop::RequestMode;
 use replication::ha::{Pace, Timing};
 use replication::replicas::Demand;
@@ -353,6 +354,7 @@ impl BrokerConfig {
     pub fn resolve(&mut self, user_home: &Path, host_name: &str, address: &str) -> Result<Vec<String>, Misfit> {
         self.check_modes()?;
         let mut notes = self.unprotected();
+        notes.extend(self.few_peers());
         notes.extend(self.settle_broker_id()?);
         let mut derive = |field: &mut String, key: &'static str, value: String| {
             if field.is_empty() {
@@ -426,6 +428,14 @@ impl BrokerConfig {
             .collect()
     }
 
+    /// What is wrong with a DLedger group that can't lose a member.
+    fn few_peers(&self) -> Option<String> {
+        let peers = self.extra.inert.get("dLegerPeers").map(|peers| listed(peers).count())?;
+        (peers < 3).then(|| {
+            format!("dLegerPeers names {peers}, and a group of less than 3 peers stops when one of them does: name a third peer")
+        })
+    }
+
     fn check_modes(&self) -> Result<(), Misfit> {
         let message = match (self.enable_dleger_commit_log, self.enable_controller_mode) {
             (true, true) => "enableDLegerCommitLog and enableControllerMode exclude each other: set one of them to false",
@@ -439,7 +449,8 @@ impl BrokerConfig {
             }
             (false, false) => return Ok(()),
         };
-        Err(Misfit { exit_code: -4, message: message.into() })
+        let few = self.few_peers().map(|few| format!(". {few}")).unwrap_or_default();
+        Err(Misfit { exit_code: -4, message: format!("{message}{few}") })
     }
 
     /// How the store is opened.
@@ -484,7 +495,7 @@ impl BrokerConfig {
 
     /// The name servers' addresses.
     pub fn name_servers(&self) -> Vec<String> {
-        self.namesrv_addr.split(';').filter(|a| !a.is_empty()).map(str::to_owned).collect()
+        listed(&self.namesrv_addr).map(|address| with_port(address, NAMESRV_PORT)).collect()
     }
 
     /// All settings as text, for tools.
@@ -493,25 +504,27 @@ impl BrokerConfig {
     }
 }
 
+fn listed(addresses: &str) -> impl Iterator<Item = &str> {
+    addresses.split(';').map(str::trim).filter(|address| !address.is_empty())
+}
+
 /// Reads a list of name servers; one without a port has 9876, which is said.
 pub fn name_servers(list: &str) -> Result<(Vec<String>, Vec<String>), Misfit> {
     let (mut addresses, mut notes) = (Vec::new(), Vec::new());
-    for address in list.split(';').map(str::trim).filter(|a| !a.is_empty()) {
-        let address = match address.rsplit_once(':') {
-            None => {
-                notes.push(format!("name server {address} has no port: 9876 is taken"));
-                format!("{address}:9876")
-            }
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => address.to_owned(),
-            Some(_) => {
-                let message = format!(
-                    "namesrvAddr: {address:?} is no address; expected host:port, several separated by ;, as in \
-                     10.0.0.1:9876;10.0.0.2:9876"
-                );
-                return Err(Misfit { exit_code: -3, message });
-            }
-        };
-        addresses.push(address);
+    for address in listed(list) {
+        let whole = with_port(address, NAMESRV_PORT);
+        let parts = whole.rsplit_once(':');
+        if !parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)) {
+            let message = format!(
+                "namesrvAddr: {address:?} is no address; expected host:port, several separated by ;, as in \
+                 10.0.0.1:9876;10.0.0.2:9876"
+            );
+            return Err(Misfit { exit_code: -3, message });
+        }
+        if whole != address {
+            notes.push(format!("name server {address} has no port: {NAMESRV_PORT} is taken"));
+        }
+        addresses.push(whole);
     }
     Ok((addresses, notes))
 }

@@ -1,5 +1,7 @@
 //! Reserved names and the rules for names of topics and groups (Java: `MixAll`, `TopicValidator`).
 
+use std::net::Ipv6Addr;
+
 /// The topic whose settings automatically created topics inherit.
 pub const DEFAULT_TOPIC: &str = "TBW102";
 pub const SELF_TEST_TOPIC: &str = "SELF_TEST_TOPIC";
@@ -33,6 +35,9 @@ pub const TOOLS_CONSUMER_GROUP: &str = "TOOLS_CONSUMER";
 /// Name server key-values: the namespace that holds ordered topics' queues.
 pub const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 pub const MASTER_ID: i64 = 0;
+
+/// What a name server's address without a port means.
+pub const NAMESRV_PORT: u16 = 9876;
 
 pub const TOPIC_MAX_LENGTH: usize = 127;
 pub const RETRY_TOPIC_MAX_LENGTH: usize = 255;
@@ -78,6 +83,15 @@ pub fn is_system_group(group: &str) -> bool {
     group.starts_with(SYSTEM_GROUP_PREFIX)
 }
 
+/// The address as it stands, or with `port` where it has none. IPv6 addresses may stand in brackets or not.
+pub fn with_port(address: &str, port: u16) -> String {
+    if address.parse::<Ipv6Addr>().is_ok() {
+        return format!("[{address}]:{port}");
+    }
+    let after_bracket = address.rsplit_once(']').map_or(address, |(_, rest)| rest);
+    if after_bracket.contains(':') { address.to_owned() } else { format!("{address}:{port}") }
+}
+
 /// Why a name is refused. The texts are Java's, which tools show as they are.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {
@@ -115,6 +129,13 @@ fn check(kind: &'static str, name: &str, max: usize) -> Result<(), NameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_get_a_port() {
+        assert_eq!(with_port("10.0.0.1", 10911), "10.0.0.1:10911");
+        assert_eq!(with_port("mq:1", 9876), "mq:1");
+        assert_eq!((with_port("::1", 9876), with_port("[::1]", 9876)), ("[::1]:9876".into(), "[::1]:9876".into()));
+    }
 
     #[test]
     fn names_follow_the_rules() {

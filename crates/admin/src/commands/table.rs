@@ -90,6 +90,9 @@ impl Call {
             let expected = "a list of name servers, `host:port` joined by `;`".to_owned();
             return Err(Error::Value { option: "namesrvAddr", value: text, expected });
         }
+        for taken in namesrvs.iter().filter(|taken| !text.contains(taken.as_str())) {
+            eprintln!("note: a name server is given without a port: {taken} is taken");
+        }
         Ok(Self { matches, access: Access { pool: Pool::default(), namesrvs }, zone: TimeZone::system() })
     }
 

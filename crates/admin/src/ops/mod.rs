@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use net::client::{ClientError, Pool};
 use protocol::bodies::{BrokerData, ClusterInfo};
+use protocol::names::NAMESRV_PORT;
+pub use protocol::names::with_port;
 use protocol::{codes, names};
 
 /// How long an answer may take; Java's `timeoutMillis`.
@@ -24,8 +26,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take for which a broker walks through all of a group's queues.
 pub const STATS_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What an address without a port means.
-pub const NAMESRV_PORT: u16 = 9876;
+/// What a broker's address without a port means.
 pub const BROKER_PORT: u16 = 10911;
 
 /// Connections, and the name servers (`host:port`) in the order in which they are asked.
@@ -131,15 +132,6 @@ pub fn namesrv_list(text: &str) -> Vec<String> {
     text.split([';', ',']).map(str::trim).filter(|a| !a.is_empty()).map(|a| with_port(a, NAMESRV_PORT)).collect()
 }
 
-/// The address as it stands, or with `port` where it has none. IPv6 addresses may stand in brackets or not.
-pub fn with_port(address: &str, port: u16) -> String {
-    if address.parse::<std::net::Ipv6Addr>().is_ok() {
-        return format!("[{address}]:{port}");
-    }
-    let after_bracket = address.rsplit_once(']').map_or(address, |(_, rest)| rest);
-    if after_bracket.contains(':') { address.to_owned() } else { format!("{address}:{port}") }
-}
-
 /// The address to ask a broker's group at: its master, or where there is none, any slave.
 pub fn any_address(broker: &BrokerData) -> Option<&str> {
     let master = broker.broker_addrs.get(&names::MASTER_ID);
@@ -177,7 +169,6 @@ mod tests {
     #[test]
     fn addresses_get_a_port() {
         assert_eq!(namesrv_list("a; b:1,[::1] ;;::1;[fe80::1]:7"), ["a:9876", "b:1", "[::1]:9876", "[::1]:9876", "[fe80::1]:7"]);
-        assert_eq!(with_port("10.0.0.1", BROKER_PORT), "10.0.0.1:10911");
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn the_files_of_running_deployments_are_taken_without_a_word_against_them() {
     let (mut raft, _) = accepted(RAFT);
     assert!(!raft.auto_create_topic_enable);
     let refused = resolve(&mut raft).unwrap_err();
-    assert!(refused.message.contains("not supported yet"), "{refused}");
+    assert!(refused.message.contains("not supported yet") && refused.message.contains("name a third peer"), "{refused}");
     assert_eq!(raft.get("dLegerPeers").as_deref(), Some("n0-broker-01:40911;n1-broker-02:40911"));
 }
 
@@ -181,7 +181,10 @@ fn what_does_not_fit_together_is_refused() {
 fn what_is_not_taken_as_it_stands_is_said() {
     let notes = |text: &str| resolve(&mut load(text).0).unwrap();
     assert_eq!(notes("brokerId=3"), ["brokerId=3 is ignored: a broker with brokerRole=ASYNC_MASTER has brokerId 0"]);
-    assert_eq!(notes("namesrvAddr=a"), ["name server a has no port: 9876 is taken"]);
+    assert_eq!(notes("namesrvAddr=a;b:1"), ["name server a has no port: 9876 is taken"]);
+    assert_eq!(notes("namesrvAddr=::1"), ["name server ::1 has no port: 9876 is taken"]);
+    assert!(notes("dLegerPeers=n0-a:1;n1-b:1")[0].contains("names 2, and a group of less than 3 peers"));
+    assert_eq!(notes("dLegerPeers=n0-a:1;n1-b:1;n2-c:1"), [""; 0]);
     assert!(notes("mappedFileSizeConsumeQueue=50000010")[0].ends_with("rounded up to 50000020, whole entries of 20 bytes"));
     assert!(notes("aclEnable=true")[0].contains("access control is not supported yet"));
     assert_eq!(notes("aclEnable=false"), [""; 0]);
