@@ -10,33 +10,40 @@ use crate::Broker;
 use crate::meta::offsets::Committed;
 
 impl Broker {
+    /// Does what only a slave does, and not while it becomes the master; `None` where it is one: what the old master
+    /// answered late counts for nothing then.
+    pub(crate) fn while_slave<T>(&self, take: impl FnOnce() -> T) -> Option<T> {
+        let _not_now = self.ha.promoting.lock();
+        self.is_slave().then(take)
+    }
+
     /// The master's topics.
     pub fn take_topics(&self, table: TopicTable) -> io::Result<()> {
-        self.topics.replace(table).map(drop)
+        self.while_slave(|| self.topics.replace(table).map(drop)).unwrap_or(Ok(()))
     }
 
     /// The master's consumer groups.
     pub fn take_groups(&self, table: SubscriptionGroupTable) -> io::Result<()> {
-        self.groups.replace(table).map(drop)
+        self.while_slave(|| self.groups.replace(table).map(drop)).unwrap_or(Ok(()))
     }
 
     /// The master's consumer offsets. Gives those that consumers committed here while it was not there.
     pub fn take_offsets(&self, offsets: ConsumerOffsets) -> Vec<Committed> {
-        self.offsets.replace(offsets)
+        self.while_slave(|| self.offsets.replace(offsets)).unwrap_or_default()
     }
 
-    /// The check point of the master's timers. Nothing where this broker is no slave any more.
+    /// The check point of the master's timers.
     pub fn take_timer_check_point(&self, page: &[u8]) -> io::Result<()> {
-        if self.is_slave() { self.wheel.copy_checkpoint(page) } else { Ok(()) }
+        self.while_slave(|| self.wheel.copy_checkpoint(page)).unwrap_or(Ok(()))
     }
 
     /// How the master's groups get their messages.
     pub fn take_request_modes(&self, modes: GroupModes) -> io::Result<()> {
-        self.pops.copy_modes(modes)
+        self.while_slave(|| self.pops.copy_modes(modes)).unwrap_or(Ok(()))
     }
 
     /// The master's `delayOffset.json`.
     pub fn take_delay_offsets(&self, text: &[u8]) -> Result<(), String> {
-        self.schedule.replace(text).map_err(|error| error.to_string())
+        self.while_slave(|| self.schedule.replace(text).map_err(|error| error.to_string())).unwrap_or(Ok(()))
     }
 }

@@ -152,6 +152,37 @@ fn a_promoted_slave_goes_on_where_its_master_ended() {
 }
 
 #[test]
+fn what_an_old_master_answers_late_changes_nothing_in_a_new_one() {
+    let (master, slave) = (world(""), world(SLAVE));
+    master.send(1, "T", "", "a");
+    let late = |(data_version, topic_config_table)| protocol::bodies::TopicTable { data_version, topic_config_table };
+    let (topics, offsets, delays) =
+        (late(master.broker.topics.all()), master.broker.offsets.all(), master.broker.schedule.file());
+    let groups = master.broker.groups.file();
+    copy(&master, &slave, 2);
+    promote(&slave, false).unwrap();
+    slave.send(3, "New", "", "b");
+    slave.send(3, "New", "DELAY\u{1}1\u{2}", "delayed");
+    slave.broker.offsets.commit("New", "g", 0, 1);
+    slave.broker.find_group("g", 3);
+    slave.broker.tick(100_000);
+    let broker = &slave.broker;
+    broker.sync(100_000).unwrap();
+    let tables = || {
+        let tables = [fastjson::to_vec(&broker.topics.file()), fastjson::to_vec(&broker.groups.file())];
+        (tables, broker.offsets.all(), broker.schedule.file())
+    };
+    let before = tables();
+    broker.take_topics(topics).unwrap();
+    broker.take_groups(groups).unwrap();
+    assert_eq!(broker.take_offsets(offsets), []);
+    broker.take_delay_offsets(&delays).unwrap();
+    broker.take_epochs(replication::epoch::EpochHistory::default()).unwrap();
+    assert!(tables() == before);
+    assert_eq!(broker.epochs().unwrap().current(), 1);
+}
+
+#[test]
 fn a_broker_says_how_far_its_slaves_are() {
     let world = world("");
     world.send(1, "T", "", "a");
