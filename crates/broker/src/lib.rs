@@ -50,7 +50,7 @@ use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
 pub use crate::ha::Master;
-use crate::handlers::send::{Sends, Waiting};
+use crate::handlers::send::{Reply, Sends, Waiting};
 use crate::handlers::{
     Handled, admin, clients as client_handlers, consume, inspect, pull, recall, reply, reset, send, send_back, topics,
 };
@@ -376,19 +376,26 @@ impl Broker {
     }
 
     /// [`Broker::append`] for a request, which waits for its turn no longer than a send.
-    pub(crate) fn append_for_request(&self, batch: &mut Batch, now: i64) -> Handled {
+    pub(crate) fn append_for_request(&self, batch: &mut Batch, now: i64) -> Result<u64, Refusal> {
         let config = self.config();
         self.admit_send(&config, now, 0)?;
         let patience = self.send_patience(&config, now);
         match self.store.append_within(batch, now, patience.duration()) {
-            Ok((end, woken)) => self.appended(end, &woken, now),
-            Err(AppendError::Busy) => return Err(self.refuse_late_send(&patience)),
-            Err(error) => return Err(Refusal::new(codes::SYSTEM_ERROR, error.to_string())),
+            Ok((end, woken)) => {
+                self.appended(end, &woken, now);
+                Ok(end)
+            }
+            Err(AppendError::Busy) => Err(self.refuse_late_send(&patience)),
+            Err(error) => Err(Refusal::new(codes::SYSTEM_ERROR, error.to_string())),
         }
-        Ok(())
     }
 
-    /// Keeps the answer of a send until disk and slaves have its message. Whoever parks one calls
+    /// Answers a request when disk and slaves have what it wrote, up to `end` of the log.
+    pub(crate) fn answer_when_stored(&self, call: &mut Call<'_>, end: u64, reply: Reply) {
+        send::answer_when_stored(self, call.park(), end, reply, call.now, call.out);
+    }
+
+    /// Keeps an answer until disk and slaves have what it is about. Whoever parks one calls
     /// [`Broker::answer_waiting`] then: they may have got it meanwhile.
     pub(crate) fn park_send(&self, send: Waiting) {
         self.admission.enter(1);
@@ -409,7 +416,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Answers the sends whose messages are where they were to be.
+    /// Answers those whose records are where they were to be.
     pub(crate) fn answer_waiting(&self, now: i64) {
         let done = self.take_waiting(|send| send.owed.is_met(self));
         send::answer_stored(self, done, now);
@@ -540,7 +547,7 @@ impl Service for Broker {
             };
             if header.is_response() {
                 self.answered(connection, &header, &frame.body);
-                reply::taken(self, connection, &header);
+                reply::taken(self, now, connection, &header);
                 continue;
             }
             let mut call = Call { now, connection, header: &header, body: &frame.body, serialization: frame.serialization, out };

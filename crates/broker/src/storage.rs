@@ -141,9 +141,14 @@ impl Broker {
         }
     }
 
+    /// A group that pops is as far as its check points say: without these on disk, the offsets would pass over what was
+    /// popped.
     pub(crate) fn save_tables(&self, now: i64) -> io::Result<()> {
         self.save_pops(now)?;
-        self.offsets.save(now)?;
+        self.offsets.save(now, || match self.store.rebuilding() {
+            None => self.sync(now).map_err(io::Error::other),
+            Some(_) => Ok(()),
+        })?;
         self.schedule.save(now, self.store.written_and_persisted().1)
     }
 

@@ -22,7 +22,7 @@ use store::log::Slice;
 use store::queue::{Entry, Queue};
 use store::{Batch, Store, Woken};
 
-use crate::handlers::send::Sends;
+use crate::handlers::send::{Reply, Sends};
 use crate::handlers::{Handled, io_refusal};
 use crate::meta::offsets::Offsets;
 use crate::{Broker, BrokerConfig, timer};
@@ -428,7 +428,7 @@ pub fn resume_check(broker: &Broker, call: &mut Call<'_>, request: ResumeCheckHa
     }
     drop(state);
     broker.appended(end, &woken, call.now);
-    call.reply(&());
+    broker.answer_when_stored(call, end, Reply::Done);
     Ok(())
 }
 

@@ -4,12 +4,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use protocol::exchange::{Call, Refusal};
-use protocol::requests::{RecallMessage, RecallMessageReply};
+use protocol::requests::RecallMessage;
 use protocol::{codes, properties};
 
 use crate::Broker;
 use crate::config::BrokerRole;
-use crate::handlers::send::{Owed, Reply, Waiting};
+use crate::handlers::send::Reply;
 use crate::handlers::{Handled, can_write};
 use crate::timer::Recalled;
 
@@ -62,15 +62,7 @@ pub fn recall_message(broker: &Broker, call: &mut Call<'_>, request: RecallMessa
     });
     match recalled {
         Err(refusal) => call.answer_with(refusal.code, Some(&refusal.remark), &(), &region, &[]),
-        Ok((msg_id, end)) => {
-            let owed = Owed::of(broker, &config, end, call.now);
-            if owed.is_met(broker) {
-                call.answer_with(codes::SUCCESS, None, &RecallMessageReply { msg_id: &msg_id }, &region, &[]);
-            } else {
-                broker.park_send(Waiting::plain(owed, call.park(), Reply::Recalled { msg_id }));
-                broker.answer_waiting(call.now);
-            }
-        }
+        Ok((msg_id, end)) => broker.answer_when_stored(call, end, Reply::Recalled { msg_id }),
     }
     Ok(())
 }

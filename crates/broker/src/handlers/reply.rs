@@ -3,12 +3,12 @@
 
 use protocol::exchange::{Call, Connection, Refusal, Responder};
 use protocol::record::Record;
-use protocol::requests::{PushReplyMessage, SendMessage, SendMessageReply};
+use protocol::requests::{PushReplyMessage, SendMessage};
 use protocol::sys_flag::message;
 use protocol::{Header, codes, message_id, properties};
 use store::Batch;
 
-use crate::handlers::send::{self, Sends};
+use crate::handlers::send::{self, Reply, Sends, Sent};
 use crate::handlers::{Handled, io_refusal};
 use crate::{Broker, stats};
 
@@ -24,11 +24,10 @@ pub struct Waiting {
     stored: Stored,
 }
 
-/// Where a reply's copy is. Java's answer to one that is not stored names the message 0.
+/// Where a reply's copy is, and where that ends in the log. Java's answer to one that is not stored names the message 0.
 struct Stored {
-    msg_id: String,
-    queue_id: i32,
-    queue_offset: i64,
+    sent: Sent,
+    end: u64,
 }
 
 pub fn send_reply_message(broker: &Broker, call: &mut Call<'_>, request: &SendMessage<'_>) {
@@ -50,7 +49,7 @@ fn pass_on(broker: &Broker, call: &mut Call<'_>, request: &SendMessage<'_>) -> H
         let remark = format!("{MAX_PUSHED} replies wait for their producers to take them: try again in a moment");
         return Err(Refusal::new(codes::SYSTEM_BUSY, remark));
     }
-    let mut stored = Stored { msg_id: "0".into(), queue_id, queue_offset: 0 };
+    let mut stored = Stored { sent: Sent { msg_id: "0".into(), queue_id, ..Sent::default() }, end: 0 };
     if config.store_reply_message_enable
         && let Err(refusal) = store(broker, call, request, &mut stored)
     {
@@ -61,7 +60,7 @@ fn pass_on(broker: &Broker, call: &mut Call<'_>, request: &SendMessage<'_>) -> H
             Some(id) => format!("push reply message fail, channel of <{id}> not found."),
             None => format!("reply message properties[{}] is null", properties::REPLY_TO_CLIENT),
         };
-        answer(broker, call.park(), &stored, Some(&remark));
+        refuse(broker, call.park(), &stored, &remark);
         return Ok(());
     };
     let waiting = Waiting { responder: call.park(), client_id: client_id.to_owned(), stored };
@@ -98,7 +97,7 @@ fn store(broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>, stored: &m
         return Err(Refusal::new(codes::MESSAGE_ILLEGAL, "its properties are longer than 32 KB"));
     }
     let record = Record {
-        queue_id: stored.queue_id,
+        queue_id: stored.sent.queue_id,
         flag: request.flag,
         queue_offset: 0,
         physical_offset: 0,
@@ -114,41 +113,32 @@ fn store(broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>, stored: &m
         properties: text,
     };
     send::fits(&broker.config(), record.encoded_length())?;
-    let queue = broker.store.queue(request.topic, stored.queue_id).map_err(|e| io_refusal("opening a consume queue", &e))?;
+    let queue = broker.store.queue(request.topic, stored.sent.queue_id).map_err(|e| io_refusal("opening a consume queue", &e))?;
     let mut batch = Batch::default();
     batch.push(queue, &record, store::tags_code(text), 1);
-    broker.append(&mut batch, call.now).map_err(|e| Refusal::new(codes::SYSTEM_ERROR, e.to_string()))?;
+    stored.end = broker.append(&mut batch, call.now).map_err(|e| Refusal::new(codes::SYSTEM_ERROR, e.to_string()))?;
     stats::add(&broker.stats.counters.messages_put, 1);
     stats::add(&broker.stats.counters.bytes_put, batch.bytes() as u64);
     broker.stats.put(request.topic, 1, 1, batch.bytes() as u64);
     let place = batch.place(0);
-    stored.msg_id = message_id::offset_id(broker.store_host(), place.physical_offset as i64);
-    stored.queue_offset = place.queue_offset;
+    stored.sent.msg_id = message_id::offset_id(broker.store_host(), place.physical_offset as i64);
+    stored.sent.queue_offset = place.queue_offset;
     Ok(())
 }
 
-/// Tells the consumer that its reply was taken, or why it was not.
-fn answer(broker: &Broker, responder: Responder, stored: &Stored, failure: Option<&str>) {
-    let code = if failure.is_some() { codes::SYSTEM_ERROR } else { codes::SUCCESS };
-    let reply = SendMessageReply {
-        msg_id: &stored.msg_id,
-        queue_id: stored.queue_id,
-        queue_offset: stored.queue_offset,
-        transaction_id: None,
-        batch_uniq_id: None,
-        recall_handle: None,
-    };
-    responder.answer(code, failure, &reply, &send::extra_fields(&broker.config()), &[]);
+/// Tells the consumer why its reply was not taken.
+fn refuse(broker: &Broker, responder: Responder, stored: &Stored, why: &str) {
+    responder.answer(codes::SYSTEM_ERROR, Some(why), &stored.sent.typed(), &send::extra_fields(&broker.config()), &[]);
 }
 
-/// A client answers what the broker asked it.
-pub fn taken(broker: &Broker, connection: &Connection, header: &Header<'_>) {
+/// A client answers what the broker asked it. The consumer hears that its reply was taken when its copy is stored, too.
+pub fn taken(broker: &Broker, now: i64, connection: &Connection, header: &Header<'_>) {
     let Some(waiting) = broker.replies.take(connection, header.opaque) else { return };
-    if header.code == codes::SUCCESS {
-        answer(broker, waiting.responder, &waiting.stored, None);
-    } else {
-        fail(broker, waiting);
+    if header.code != codes::SUCCESS {
+        return fail(broker, waiting);
     }
+    let Waiting { responder, stored: Stored { sent, end }, .. } = waiting;
+    send::push_when_stored(broker, responder, end, Reply::Replied(sent), now);
 }
 
 /// Gives up the replies whose producers have not confirmed them in time.
@@ -163,5 +153,5 @@ pub fn connection_closed(broker: &Broker, connection: &Connection) {
 
 fn fail(broker: &Broker, waiting: Waiting) {
     let remark = format!("push reply message to {}fail.", waiting.client_id);
-    answer(broker, waiting.responder, &waiting.stored, Some(&remark));
+    refuse(broker, waiting.responder, &waiting.stored, &remark);
 }

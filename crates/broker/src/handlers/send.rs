@@ -7,16 +7,16 @@ use bytes::BytesMut;
 use protocol::bodies::{TopicConfig, TopicFilterType};
 use protocol::exchange::{Call, Refusal, Responder};
 use protocol::record::{BLANK_LENGTH, Record};
-use protocol::requests::{RecallMessageReply, SendMessage, SendMessageReply};
+use protocol::requests::{ChangeInvisibleTimeReply, RecallMessageReply, SendMessage, SendMessageReply};
 use protocol::sys_flag::message;
 use protocol::{batch, codes, message_id, names, properties, version};
 use replication::replicas::{Demand, Standing};
-use store::{AppendError, Batch};
+use store::{AppendError, Batch, GetStatus};
 
 use crate::announce::Ticket;
 use crate::config::BrokerRole;
 use crate::handlers::{Handled, can_write, io_refusal, recall};
-use crate::pop::{Acks, not_appended};
+use crate::pop::{Acks, Popped, not_appended};
 use crate::transaction::{self, Ended};
 use crate::{Broker, BrokerConfig, stats, timer};
 
@@ -65,7 +65,7 @@ pub struct Owed {
     code: i32,
 }
 
-/// A send, a recall or an acknowledgement that waits until the log's marks have passed it.
+/// What wrote to the log and waits until the log's marks have passed it.
 pub struct Waiting {
     pub owed: Owed,
     pub responder: Responder,
@@ -76,8 +76,15 @@ pub struct Waiting {
 /// What is answered when the disk has it.
 pub enum Reply {
     Sent(Sent),
-    Recalled { msg_id: String },
-    Acknowledged,
+    /// A stored reply that its producer has.
+    Replied(Sent),
+    Recalled {
+        msg_id: String,
+    },
+    Popped(Popped),
+    Changed(ChangeInvisibleTimeReply),
+    /// Outcomes of transactions, acknowledgements, messages sent back.
+    Done,
 }
 
 enum NotAppended {
@@ -87,19 +94,48 @@ enum NotAppended {
 }
 
 /// Where a message is.
+#[derive(Default)]
 pub struct Sent {
-    msg_id: String,
-    queue_id: i32,
-    queue_offset: i64,
-    transaction_id: Option<String>,
-    recall_handle: Option<String>,
+    pub msg_id: String,
+    pub queue_id: i32,
+    pub queue_offset: i64,
+    pub transaction_id: Option<String>,
+    pub recall_handle: Option<String>,
 }
 
 impl Waiting {
-    /// What is answered alike whether disk and slaves confirm it in time or not, and makes no topic.
-    pub fn plain(owed: Owed, responder: Responder, reply: Reply) -> Self {
-        Self { owed, responder, reply, announce: None }
+    /// Answers with a code that means "stored". What is no send is answered alike whether disk and slaves confirmed it in
+    /// time or not.
+    fn answer(self, extra: &[(&str, &str)], out: &mut BytesMut) {
+        let Self { owed, responder, reply, .. } = self;
+        let done = codes::SUCCESS;
+        match reply {
+            Reply::Sent(sent) => responder.answer_into(owed.code, None, &sent.typed(), extra, &[], out),
+            Reply::Replied(sent) => responder.answer_into(done, None, &sent.typed(), extra, &[], out),
+            // Java says no more than that it is done.
+            Reply::Recalled { msg_id } => {
+                responder.answer_into(done, None, &RecallMessageReply { msg_id: &msg_id }, &extra[..1], &[], out);
+            }
+            Reply::Popped(popped) => {
+                responder.answer_into(done, Some(GetStatus::Found.name()), &popped.reply(), &[], &popped.body(), out);
+            }
+            Reply::Changed(changed) => responder.answer_into(done, None, &changed, &[], &[], out),
+            Reply::Done => responder.answer_into(done, None, &(), &[], &[], out),
+        }
     }
+}
+
+/// Answers a request that wrote the log up to `end`: into `out` where disk and slaves have it, else when they do.
+pub fn answer_when_stored(broker: &Broker, responder: Responder, end: u64, reply: Reply, now: i64, out: &mut BytesMut) {
+    let config = broker.config();
+    let owed = Owed::of(broker, &config, end, now);
+    let waiting = Waiting { owed, responder, reply, announce: None };
+    if owed.is_met(broker) {
+        return waiting.answer(&extra_fields(&config), out);
+    }
+    broker.park_send(waiting);
+    // Disk and slaves may have confirmed it between the look at them and the parking.
+    broker.answer_waiting(now);
 }
 
 impl Owed {
@@ -139,6 +175,15 @@ impl Owed {
     }
 }
 
+/// [`answer_when_stored`], pushed to the connection in any case.
+pub fn push_when_stored(broker: &Broker, responder: Responder, end: u64, reply: Reply, now: i64) {
+    let (connection, mut out) = (responder.connection().clone(), BytesMut::new());
+    answer_when_stored(broker, responder, end, reply, now, &mut out);
+    if !out.is_empty() {
+        connection.push(out.freeze());
+    }
+}
+
 /// Answers sends with codes that mean "stored": SUCCESS, or who did not confirm it. Those of one connection that follow
 /// each other go out together.
 pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, now: i64) {
@@ -146,18 +191,11 @@ pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, 
     let extra = extra_fields(&config);
     let mut out = BytesMut::new();
     let mut sends = sends.into_iter().peekable();
-    while let Some(send) = sends.next() {
+    while let Some(mut send) = sends.next() {
         let connection = send.responder.connection().clone();
-        match &send.reply {
-            Reply::Sent(sent) => send.responder.answer_into(send.owed.code, None, &sent.typed(), &extra, &[], &mut out),
-            Reply::Acknowledged => send.responder.answer_into(codes::SUCCESS, None, &(), &[], &[], &mut out),
-            // Java says no more than that it is done.
-            Reply::Recalled { msg_id } => {
-                let reply = RecallMessageReply { msg_id };
-                send.responder.answer_into(codes::SUCCESS, None, &reply, &extra[..1], &[], &mut out);
-            }
-        }
-        if let Some(ticket) = send.announce {
+        let announce = send.announce.take();
+        send.answer(&extra, &mut out);
+        if let Some(ticket) = announce {
             broker.answer_when_registered(ticket, &connection, out.split().freeze(), now);
         } else if sends.peek().is_none_or(|next| next.announce.is_some() || next.responder.connection().id != connection.id) {
             connection.push(out.split().freeze());
@@ -166,7 +204,7 @@ pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, 
 }
 
 impl Sent {
-    fn typed(&self) -> SendMessageReply<'_> {
+    pub fn typed(&self) -> SendMessageReply<'_> {
         SendMessageReply {
             msg_id: &self.msg_id,
             queue_id: self.queue_id,
@@ -486,12 +524,12 @@ impl Sends {
         }
         for (responder, ended) in self.ended.drain(..) {
             broker.transactions.ended(&ended, true);
-            responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out);
+            self.acks.wait(responder);
         }
         for responder in self.acks.responders() {
             match met {
                 true => responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out),
-                false => broker.park_send(Waiting::plain(owed, responder, Reply::Acknowledged)),
+                false => broker.park_send(Waiting { owed, responder, reply: Reply::Done, announce: None }),
             }
         }
         if !met {

@@ -8,6 +8,7 @@ use protocol::{codes, message_id, names, properties, version};
 use store::Batch;
 
 use crate::Broker;
+use crate::handlers::send::Reply;
 use crate::handlers::{Handled, can_write, io_refusal};
 
 /// The delay level of a first retry: 10 s with the default levels.
@@ -50,14 +51,14 @@ pub fn consumer_send_msg_back(broker: &Broker, call: &mut Call<'_>, request: Con
         let level = if request.delay_level == 0 { FIRST_RETRY_LEVEL + failed.reconsume_times } else { request.delay_level };
         (retry_topic, broker.next_of(group.retry_queue_nums), level)
     };
-    append(broker, call.now, &failed, &topic.topic_name, queue_id, level)?;
+    let end = append(broker, call.now, &failed, &topic.topic_name, queue_id, level)?;
     broker.stats.sent_back(failed.topic, request.group);
-    call.reply(&());
+    broker.answer_when_stored(call, end, Reply::Done);
     Ok(())
 }
 
-/// Appends a copy of the message that failed, counted once more.
-fn append(broker: &Broker, now: i64, failed: &Record<'_>, topic: &str, queue_id: i32, level: i32) -> Handled {
+/// Appends a copy of the message that failed, counted once more. Returns its end.
+fn append(broker: &Broker, now: i64, failed: &Record<'_>, topic: &str, queue_id: i32, level: i32) -> Result<u64, Refusal> {
     let mut text = properties::without(failed.properties, &[properties::DELAY, properties::WAIT]);
     if properties::get(&text, properties::RETRY_TOPIC).is_none() {
         properties::push(&mut text, properties::RETRY_TOPIC, failed.topic);

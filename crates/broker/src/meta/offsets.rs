@@ -212,8 +212,9 @@ impl Offsets {
         ConsumerOffsets { data_version: state.version.clone(), offset_table }
     }
 
-    /// Writes the file where something changed since the last time.
-    pub fn save(&self, now: i64) -> io::Result<()> {
+    /// Writes the file where something changed since the last time, after `persist`: what the log says of these offsets
+    /// has to be on disk before them.
+    pub fn save(&self, now: i64, persist: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         {
             let mut state = self.state.lock();
             if !std::mem::take(&mut state.changed) {
@@ -221,7 +222,8 @@ impl Offsets {
             }
             state.version.advance(now);
         }
-        table::save(&self.path, &self.all()).inspect_err(|_| self.state.lock().changed = true)
+        let all = self.all();
+        persist().and_then(|()| table::save(&self.path, &all)).inspect_err(|_| self.state.lock().changed = true)
     }
 }
 
@@ -257,7 +259,7 @@ mod tests {
         assert_eq!(offsets.committed("T", "g", 3), Some(4));
         offsets.commit("T", "g", 0, 13);
         offsets.commit("%RETRY%g", "g", 0, 1);
-        offsets.save(7).unwrap();
+        offsets.save(7, || Ok(())).unwrap();
         let again = Offsets::open(path).unwrap();
         assert_eq!(again.all(), offsets.all());
         assert_eq!(again.topics_of("g"), ["%RETRY%g", "T"]);

@@ -13,7 +13,7 @@ use super::order::{Next, Ordered};
 use super::points::{Key, Known, Lane, MAX_EARLY, Offsets, Place, Points};
 use super::{not_appended, revive, wait};
 use crate::Broker;
-use crate::handlers::send::{Owed, Reply, Sends, Waiting};
+use crate::handlers::send::{Reply, Sends};
 use crate::handlers::{Handled, io_refusal};
 
 /// Acknowledgements of one read on their way to the log, with the sends of that read.
@@ -78,6 +78,11 @@ impl Acks {
                 None => offsets.iter().for_each(|offset| points.ack(&key, *offset)),
             }
         }
+    }
+
+    /// Has one more request answered with the acknowledgements.
+    pub fn wait(&mut self, responder: Responder) {
+        self.responders.push(responder);
     }
 
     /// Those who wait for an answer.
@@ -277,16 +282,9 @@ pub(super) fn append_in_order(broker: &Broker, batch: &mut Batch, now: i64) -> R
 }
 
 fn answer_in_order(broker: &Broker, call: &mut Call<'_>, end: Option<u64>) -> Handled {
-    let Some(end) = end else {
-        call.reply(&());
-        return Ok(());
-    };
-    let owed = Owed::of(broker, &broker.config(), end, call.now);
-    if owed.is_met(broker) {
-        call.reply(&());
-    } else {
-        broker.park_send(Waiting::plain(owed, call.park(), Reply::Acknowledged));
-        broker.answer_waiting(call.now);
+    match end {
+        Some(end) => broker.answer_when_stored(call, end, Reply::Done),
+        None => call.reply(&()),
     }
     Ok(())
 }
@@ -304,14 +302,15 @@ pub fn change_invisible_time(broker: &Broker, call: &mut Call<'_>, request: Chan
     if named.revive_queue == ORDER_QUEUE {
         return change_in_order(broker, call, &named, &request);
     }
-    let revive_qid = replace(broker, &named, &request, call.now)?;
-    call.reply(&ChangeInvisibleTimeReply { pop_time: call.now, invisible_time: request.invisible_time, revive_qid });
+    let (revive_qid, end) = replace(broker, &named, &request, call.now)?;
+    let reply = ChangeInvisibleTimeReply { pop_time: call.now, invisible_time: request.invisible_time, revive_qid };
+    broker.answer_when_stored(call, end, Reply::Changed(reply));
     Ok(())
 }
 
 /// Appends a check point of the message alone, and the acknowledgement to the one that it was in. Returns the queue of
-/// the revive topic that they are in.
-fn replace(broker: &Broker, named: &Named<'_>, request: &ChangeInvisibleTime<'_>, now: i64) -> Result<i32, Refusal> {
+/// the revive topic that they are in, and their end in the log.
+fn replace(broker: &Broker, named: &Named<'_>, request: &ChangeInvisibleTime<'_>, now: i64) -> Result<(i32, u64), Refusal> {
     let refused = |e: io::Error| io_refusal("opening the revive topic", &e);
     let old = named.key();
     let mut points = broker.pops.points.lock();
@@ -357,13 +356,14 @@ fn replace(broker: &Broker, named: &Named<'_>, request: &ChangeInvisibleTime<'_>
     }
     points.add(key, due, Offsets::Run(1), place(0));
     broker.log_written(end);
-    Ok(queue)
+    Ok((queue, end))
 }
 
 fn change_in_order(broker: &Broker, call: &mut Call<'_>, named: &Named<'_>, request: &ChangeInvisibleTime<'_>) -> Handled {
     let committed = broker.offsets.committed(named.topic, named.group, named.queue_id).unwrap_or(0);
-    let mut reply = ChangeInvisibleTimeReply { pop_time: 0, invisible_time: 0, revive_qid: 0 };
-    if request.offset >= committed {
+    if request.offset < committed {
+        call.reply(&ChangeInvisibleTimeReply { pop_time: 0, invisible_time: 0, revive_qid: 0 });
+    } else {
         let visible_at = call.now.saturating_add(request.invisible_time);
         let invisible_time = visible_at.saturating_sub(named.pop_time);
         let point = CheckPoint {
@@ -379,10 +379,11 @@ fn change_in_order(broker: &Broker, call: &mut Call<'_>, named: &Named<'_>, requ
         let mut batch = Batch::default();
         revive::push_check_point(broker, &mut batch, ORDER_QUEUE, &point, call.now)
             .map_err(|e| io_refusal("opening the revive topic", &e))?;
-        append_in_order(broker, &mut batch, call.now)?;
+        let end = append_in_order(broker, &mut batch, call.now)?;
         orders.change(named.ordered(), request.offset, named.pop_time, visible_at);
-        reply = ChangeInvisibleTimeReply { pop_time: named.pop_time, invisible_time, revive_qid: ORDER_QUEUE };
+        drop(orders);
+        let reply = ChangeInvisibleTimeReply { pop_time: named.pop_time, invisible_time, revive_qid: ORDER_QUEUE };
+        broker.answer_when_stored(call, end, Reply::Changed(reply));
     }
-    call.reply(&reply);
     Ok(())
 }

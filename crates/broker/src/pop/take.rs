@@ -19,6 +19,7 @@ use super::{ack, not_appended, revive, wait};
 use crate::clients::Subscription;
 use crate::handlers::consume::starts_in_memory;
 use crate::handlers::pull::{Filter, parse_tags};
+use crate::handlers::send::Reply;
 use crate::handlers::{Handled, can_read, io_refusal};
 use crate::{Broker, BrokerConfig, stats};
 
@@ -57,7 +58,10 @@ pub struct Pop {
 /// What a pop took.
 pub struct Popped {
     pub pop_time: i64,
+    invisible_time: i64,
     revive_queue: i32,
+    /// Where its last check point ends in the log.
+    pub end: u64,
     rest: i64,
     messages: Vec<Message>,
     start_offsets: String,
@@ -163,7 +167,7 @@ pub fn pop_message(broker: &Broker, call: &mut Call<'_>, request: PopMessage<'_>
         let deadline = deadline(call.now, request.born_time, request.poll_time);
         return wait::pop(broker, call, pop, popped, deadline);
     }
-    call.answer_with(codes::SUCCESS, Some(GetStatus::Found.name()), &popped.reply(pop.invisible_time), &[], &popped.body());
+    broker.answer_when_stored(call, popped.end, Reply::Popped(popped));
     Ok(())
 }
 
@@ -175,7 +179,7 @@ pub fn peek_message(broker: &Broker, call: &mut Call<'_>, request: PeekMessage<'
     let all = |topic: &TopicConfig| (0..topic.read_queue_nums).map(|id| (topic.topic_name.clone(), id)).collect::<Vec<_>>();
     let own = if request.queue_id < 0 { all(&topic) } else { vec![(name.to_owned(), request.queue_id)] };
     let most = request.max_msg_nums.clamp(1, pop::MAX_MESSAGES) as usize;
-    let mut popped = Popped::nothing(0, 0, None);
+    let mut popped = Popped::nothing(0, 0, 0, None);
     for (topic, id) in own.into_iter().chain(retry.flat_map(|topic| all(&topic))) {
         let Some(queue) = broker.store.find_queue(&topic, id) else { continue };
         let committed = broker.offsets.committed(&topic, group, id).unwrap_or(0);
@@ -191,7 +195,7 @@ pub fn peek_message(broker: &Broker, call: &mut Call<'_>, request: PeekMessage<'
         true => (codes::PULL_NOT_FOUND, GetStatus::NoMessageInQueue),
         false => (codes::SUCCESS, GetStatus::Found),
     };
-    let reply = PopMessageReply { start_offset_info: None, msg_offset_info: None, ..popped.reply(0) };
+    let reply = PopMessageReply { start_offset_info: None, msg_offset_info: None, ..popped.reply() };
     call.answer_with(code, Some(status.name()), &reply, &[], &popped.body());
     Ok(())
 }
@@ -220,19 +224,20 @@ fn filter(broker: &Broker, request: &PopMessage<'_>) -> Result<Filter, Refusal> 
 }
 
 impl Popped {
-    pub fn nothing(pop_time: i64, revive_queue: i32, order_counts: Option<String>) -> Self {
+    fn nothing(pop_time: i64, invisible_time: i64, revive_queue: i32, order_counts: Option<String>) -> Self {
         let (start_offsets, offsets) = (String::new(), String::new());
-        Self { pop_time, revive_queue, rest: 0, messages: Vec::new(), start_offsets, offsets, order_counts }
+        let (end, rest, messages) = (0, 0, Vec::new());
+        Self { pop_time, invisible_time, revive_queue, end, rest, messages, start_offsets, offsets, order_counts }
     }
 
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    pub fn reply(&self, invisible_time: i64) -> PopMessageReply<'_> {
+    pub fn reply(&self) -> PopMessageReply<'_> {
         PopMessageReply {
             pop_time: self.pop_time,
-            invisible_time,
+            invisible_time: self.invisible_time,
             revive_qid: self.revive_queue,
             rest_num: self.rest,
             start_offset_info: Some(&self.start_offsets),
@@ -278,7 +283,7 @@ impl Pop {
     pub fn take(&self, broker: &Broker, now: i64) -> Result<Popped, Refusal> {
         let turn = broker.next_of(i32::MAX);
         let revive_queue = if self.want.order { ORDER_QUEUE } else { turn % broker.config().revive_queue_num };
-        let mut popped = Popped::nothing(now, revive_queue, self.want.order.then(String::new));
+        let mut popped = Popped::nothing(now, self.invisible_time, revive_queue, self.want.order.then(String::new));
         let taken = self.take_all(broker, turn, &mut popped);
         let counters = &broker.stats.counters;
         if popped.is_empty() {
@@ -400,7 +405,7 @@ impl Pop {
     }
 
     /// Writes the check point of what was taken of a queue, and has the group go on behind it.
-    fn note(&self, broker: &Broker, lane: Lane, start: i64, offsets: &[i64], next: i64, popped: &Popped) -> Handled {
+    fn note(&self, broker: &Broker, lane: Lane, start: i64, offsets: &[i64], next: i64, popped: &mut Popped) -> Handled {
         let config = broker.config();
         let (topic, group, queue_id) = lane.parts();
         let point = CheckPoint {
@@ -431,6 +436,7 @@ impl Pop {
         points.add(Key { lane, start, pop_time: popped.pop_time }, due, offsets, place);
         drop(points);
         broker.log_written(end);
+        popped.end = end;
         Ok(())
     }
 
@@ -454,7 +460,7 @@ impl Pop {
         let mut batch = Batch::default();
         revive::push_check_point(broker, &mut batch, ORDER_QUEUE, &point, popped.pop_time)
             .map_err(|e| io_refusal("opening the revive topic", &e))?;
-        ack::append_in_order(broker, &mut batch, popped.pop_time)?;
+        popped.end = ack::append_in_order(broker, &mut batch, popped.pop_time)?;
         orders.popped(queue, attempt_id, popped.pop_time, self.invisible_time, offsets);
         let (counts, least) = orders.times_given(queue);
         drop(orders);

@@ -15,6 +15,7 @@ use super::order::Ordered;
 use super::take::{self, Pop, Popped, Want};
 use crate::Broker;
 use crate::handlers::Handled;
+use crate::handlers::send::{self, Reply};
 
 /// How often a pop is tried again at once because a message came while it was put aside.
 const TRIES: usize = 3;
@@ -157,7 +158,7 @@ pub fn pop(broker: &Broker, call: &mut Call<'_>, pop: Pop, popped: Popped, deadl
         start(broker, Kind::Pop(pop), call, deadline);
         return Ok(());
     };
-    call.answer(code, Some(GetStatus::NoMessageInQueue.name()), &popped.reply(pop.invisible_time), &[]);
+    call.answer(code, Some(GetStatus::NoMessageInQueue.name()), &popped.reply(), &[]);
     Ok(())
 }
 
@@ -246,14 +247,11 @@ fn attempt(broker: &Broker, waiting: Waiting, now: i64) -> Option<Waiting> {
         }
         Kind::Pop(pop) => match pop.take(broker, now) {
             Ok(popped) if popped.is_empty() && !over => return Some(waiting),
-            Ok(popped) => {
-                let (code, status) = match popped.is_empty() {
-                    true => (codes::POLLING_TIMEOUT, GetStatus::NoMessageInQueue),
-                    false => (codes::SUCCESS, GetStatus::Found),
-                };
-                let reply = popped.reply(pop.invisible_time);
-                waiting.responder.answer(code, Some(status.name()), &reply, &[], &popped.body());
+            Ok(popped) if popped.is_empty() => {
+                let remark = Some(GetStatus::NoMessageInQueue.name());
+                waiting.responder.answer(codes::POLLING_TIMEOUT, remark, &popped.reply(), &[], &[]);
             }
+            Ok(popped) => send::push_when_stored(broker, waiting.responder, popped.end, Reply::Popped(popped), now),
             Err(refusal) => waiting.responder.answer(refusal.code, Some(&refusal.remark), &(), &[], &[]),
         },
     }

@@ -92,6 +92,22 @@ fn a_reply_goes_to_the_producer_that_asked_and_is_answered_when_it_has_it() {
 }
 
 #[test]
+fn with_sync_flush_a_reply_is_answered_when_the_producer_and_the_disk_have_it() {
+    let world = world("flushDiskType=SYNC_FLUSH\n");
+    let (producer, consumer) = (world.producer(1, 3), peer(4));
+    for disk_first in [false, true] {
+        world.reply(5, &consumer, "c3");
+        let pushed = producer.pushed.take();
+        let steps: [&dyn Fn(); 2] =
+            [&|| world.confirm(6, &producer, &pushed[0], codes::SUCCESS), &|| world.broker.sync(7).unwrap()];
+        steps[usize::from(disk_first)]();
+        assert!(consumer.pushed.take().is_empty());
+        steps[usize::from(!disk_first)]();
+        assert_eq!(answered(&consumer).code, codes::SUCCESS);
+    }
+}
+
+#[test]
 fn a_reply_that_no_producer_takes_is_refused_in_javas_words() {
     let world = world("storeReplyMessageEnable=false\n");
     let (producer, consumer) = (world.producer(1, 3), peer(4));

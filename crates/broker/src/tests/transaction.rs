@@ -504,6 +504,31 @@ fn with_sync_flush_producers_are_asked_when_the_disk_has_the_half_message() {
 }
 
 #[test]
+fn with_sync_flush_outcomes_and_what_is_sent_back_are_answered_when_the_disk_has_them() {
+    let world = world("flushDiskType=SYNC_FLUSH\n");
+    for (outcome, seen) in [(TRANSACTION_COMMIT, 1), (TRANSACTION_ROLLBACK, 0)] {
+        let answer = world.when_stored(1000, &send("T", PREPARED), b"x");
+        let (_, commit_log_offset) = message_id::parse_offset_id(answer.field("msgId")).unwrap();
+        let half = Half { queue_offset: answer.field("queueOffset").parse().unwrap(), commit_log_offset };
+        let before = world.bodies(1000, "T").len();
+        let ended = world.when_stored(1001, &half.end(outcome, false), &[]);
+        assert_eq!((ended.code, world.bodies(1001, "T").len() - before), (codes::SUCCESS, seen), "{}", ended.remark);
+        assert_eq!(world.end(1002, half, outcome).0, codes::SYSTEM_ERROR, "its outcome is decided");
+    }
+    let pulled = world.pull(2000, &peer(9), "T", 0, 0).unwrap();
+    let back = ConsumerSendMsgBack {
+        offset: record::decode(&pulled.body).unwrap().physical_offset,
+        group: "g",
+        delay_level: 1,
+        origin_msg_id: None,
+        origin_topic: Some("T"),
+        unit_mode: None,
+        max_reconsume_times: None,
+    };
+    assert_eq!(world.when_stored(2000, &back, &[]).code, codes::SUCCESS);
+}
+
+#[test]
 fn a_half_message_that_was_given_up_can_be_asked_about_again() {
     let world = world("transactionCheckMax=1\ntransactionTimeOut=0\ntransactionCheckInterval=1000\n");
     let producer = world.producer(1, 5);
