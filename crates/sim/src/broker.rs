@@ -45,6 +45,8 @@ const MOST_RETRIES: i32 = 3;
 const CRASHES: usize = 3;
 const MOST_CHANGES: u64 = 1500;
 /// Rounds after the last crash in which everything that is due has to come, and ms between two.
+/// `syncFlushTimeout`: what is no send is answered alike when it is over.
+const SYNC_TIMEOUT_MS: i64 = 5000;
 const LAST_ROUNDS: usize = 40;
 const ROUND_MS: i64 = 31_000;
 
@@ -53,6 +55,17 @@ const ROUND_MS: i64 = 31_000;
 enum Asked {
     Send(u64),
     Half(u64),
+    /// The outcome of a transaction, whether it said one, and what the request wrote at the most.
+    End(u64, bool, Written),
+    /// A message that was sent back so often.
+    Back(u64, i32, Written),
+}
+
+/// Up to where the log was written when a request had been handled, and when.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    end: u64,
+    at: i64,
 }
 
 /// An answer: its code, its remark, its fields by name, its body.
@@ -347,12 +360,20 @@ impl World {
     /// The answer to a send: from here on the message has to be delivered.
     fn answered(&mut self, opaque: i32, answer: &Answer) -> Result<()> {
         let Some(asked) = self.asked.remove(&opaque) else { return Ok(()) };
+        let (Asked::Send(id) | Asked::Half(id) | Asked::End(id, ..) | Asked::Back(id, ..)) = asked;
+        if let Asked::End(_, decided, written) = asked {
+            return self.ended(id, decided, written, answer);
+        }
         if !matches!(answer.code, codes::SUCCESS | codes::FLUSH_DISK_TIMEOUT) {
             ensure!(self.disk.crashed(), "{asked:?} is refused: {} {}", answer.code, answer.remark);
             return Ok(());
         }
+        if let Asked::Back(_, times, written) = asked {
+            self.promised(written);
+            self.oracle.acknowledged(back_to(times), id, times, written.end - 1);
+            return Ok(());
+        }
         let (_, physical) = message_id::parse_offset_id(answer.field("msgId")?).context("a message id")?;
-        let (Asked::Send(id) | Asked::Half(id)) = asked;
         self.oracle.acknowledged(TOPIC, id, 0, physical as u64);
         if self.sync_flush && answer.code == codes::SUCCESS {
             // Whatever the broker thinks of its disk, this was promised to be on it.
@@ -389,8 +410,24 @@ impl World {
             msg_id: "of the producer",
             transaction_id: None,
         };
-        let answer = self.call(broker, &request, &[])?;
-        tracing::debug!("ended {id} with {outcome}: {} {}", answer.code, answer.remark);
+        let (opaque, answer) = self.exchange(broker, &request, &[])?;
+        self.asked.insert(opaque, Asked::End(id, outcome != 0, self.written(broker)));
+        answer.map_or(Ok(()), |answer| self.answered(opaque, &answer))
+    }
+
+    fn written(&self, broker: &Broker) -> Written {
+        Written { end: broker.store.written_and_persisted().0, at: self.now }
+    }
+
+    /// What an answer said is done has to outlast a crash, where the broker waits for its disk and had the time to.
+    fn promised(&mut self, written: Written) {
+        if self.sync_flush && self.now < written.at + SYNC_TIMEOUT_MS {
+            self.oracle.persisted = self.oracle.persisted.max(written.end);
+        }
+    }
+
+    fn ended(&mut self, id: u64, decided: bool, written: Written, answer: &Answer) -> Result<()> {
+        tracing::debug!("ended {id}: {} {}", answer.code, answer.remark);
         // It may have been asked about meanwhile; and what the disk has not confirmed can't be read yet.
         let benign = ["the transaction is committed or rolled back already", "Find prepared transaction message failed"];
         ensure!(
@@ -399,12 +436,22 @@ impl World {
             answer.code,
             answer.remark
         );
+        if answer.code == codes::SUCCESS && decided {
+            self.promised(written);
+            self.oracle.ended(id, written.end);
+        }
         Ok(())
     }
 
     /// Takes what the broker pushed: late answers, and questions about half messages.
     fn collect(&mut self, broker: &Broker) -> Result<()> {
-        for frame in self.pushed.take() {
+        let frames = self.pushed.take();
+        for frame in &frames {
+            if Header::decode(frame)?.code == CheckTransactionState::CODE {
+                self.oracle.asked_about(id_of(&frame.body)?)?;
+            }
+        }
+        for frame in frames {
             let header = Header::decode(&frame)?;
             if header.is_response() {
                 let (opaque, answer) = read(&frame)?;
@@ -487,10 +534,9 @@ impl World {
             let origin = properties::get(message.properties, properties::RETRY_TOPIC);
             ensure!(origin == Some(TOPIC), "message {id} comes again from {origin:?}");
         }
-        let dead = times >= MOST_RETRIES;
         let level = (3 + times as usize).min(DELAYS.len());
-        let (next, due) = if dead { ("%DLQ%g", self.now) } else { ("%RETRY%g", self.now + DELAYS[level - 1]) };
-        self.oracle.expect(next, id, times + 1, due);
+        let due = if times >= MOST_RETRIES { self.now } else { self.now + DELAYS[level - 1] };
+        self.oracle.expect(back_to(times + 1), id, times + 1, due);
         let request = ConsumerSendMsgBack {
             offset: message.physical_offset,
             group: GROUP,
@@ -500,15 +546,15 @@ impl World {
             unit_mode: None,
             max_reconsume_times: Some(MOST_RETRIES),
         };
-        let answer = self.call(broker, &request, &[])?;
-        if answer.code == codes::SUCCESS {
-            let (written, _) = broker.store.written_and_persisted();
-            self.oracle.acknowledged(next, id, times + 1, written - 1);
-        } else {
-            ensure!(self.disk.crashed(), "message {id} can't be sent back: {}", answer.remark);
-        }
-        Ok(())
+        let (opaque, answer) = self.exchange(broker, &request, &[])?;
+        self.asked.insert(opaque, Asked::Back(id, times + 1, self.written(broker)));
+        answer.map_or(Ok(()), |answer| self.answered(opaque, &answer))
     }
+}
+
+/// Where a message goes that was sent back so often.
+fn back_to(times: i32) -> &'static str {
+    if times > MOST_RETRIES { "%DLQ%g" } else { "%RETRY%g" }
 }
 
 fn read(frame: &Frame) -> Result<(i32, Answer)> {

@@ -45,6 +45,8 @@ pub struct Oracle {
     expected: BTreeMap<Key, Expected>,
     /// How far each queue was read.
     read: BTreeMap<(String, i32), i64>,
+    /// Transactions whose outcome was taken, and where the log ended then.
+    ended: BTreeMap<u64, u64>,
     /// What lies below is on disk.
     pub persisted: u64,
 }
@@ -78,6 +80,17 @@ impl Oracle {
     /// Whether a message that was sent is still there, whatever happened; also one that is not to be seen.
     pub fn is_certain(&self, id: u64) -> bool {
         self.expected.get(&("T".to_owned(), id, 0)).is_some_and(|expected| expected.physical.is_some())
+    }
+
+    /// The outcome of a transaction was taken.
+    pub fn ended(&mut self, id: u64, end: u64) {
+        self.ended.entry(id).or_insert(end);
+    }
+
+    /// A producer is asked how a transaction ended.
+    pub fn asked_about(&self, id: u64) -> Result<()> {
+        ensure!(!self.ended.contains_key(&id), "ASKED: the outcome of {id} was taken, and is asked about again");
+        Ok(())
     }
 
     pub fn was_sent_back(&self, id: u64, times: i32) -> bool {
@@ -114,6 +127,7 @@ impl Oracle {
     /// The machine went down. Everything is read again from its start.
     pub fn crash(&mut self, crash: Crash) {
         self.read.clear();
+        self.ended.retain(|_, end| crash == Crash::Kill || *end <= self.persisted);
         for expected in self.expected.values_mut() {
             expected.seen = 0;
             expected.crashes += 1;
