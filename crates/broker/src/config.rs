@@ -493,6 +493,16 @@ impl BrokerConfig {
         Pace { frame: self.ha_transfer_batch_size as usize, bytes_a_second: limit }
     }
 
+    /// The address that clients are given.
+    pub fn address(&self) -> String {
+        with_port(&self.broker_ip1, self.listen_port as u16)
+    }
+
+    /// The address that slaves are given.
+    pub fn ha_address(&self) -> String {
+        with_port(&self.broker_ip2, self.ha_listen_port as u16)
+    }
+
     /// The name servers' addresses.
     pub fn name_servers(&self) -> Vec<String> {
         listed(&self.namesrv_addr).map(|address| with_port(address, NAMESRV_PORT)).collect()

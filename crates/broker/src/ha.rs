@@ -141,7 +141,9 @@ impl Broker {
 
     /// The master's log does not come in any more.
     pub fn master_lost(&self) {
-        self.ha.follows.store(false, Ordering::Relaxed);
+        if self.ha.follows.swap(false, Ordering::Relaxed) && self.is_slave() {
+            tracing::warn!("the master is lost: {}", self.slave_remark());
+        }
     }
 
     /// Whether this is a slave that is connected with its master.
@@ -160,19 +162,21 @@ impl Broker {
     pub(crate) fn slave_remark(&self) -> String {
         let config = self.config();
         let (address, name) = (self.address(), &config.broker_name);
-        match self.master().address {
-            Some(master) => format!("{address} is a slave of broker {name} and takes no messages; its master is {master}"),
-            None => format!(
-                "{address} is a slave of broker {name} and takes no messages; its master is not there, and nobody takes over \
-                 by itself. Start the master again, or make this slave the master: promoteSlave -b {address}"
-            ),
-        }
+        let master = self.master().address.map_or_else(
+            || "its master is not there".into(),
+            |master| format!("its master is {master}{}", if self.follows() { "" } else { ", which does not send its log" }),
+        );
+        let gone = format!(
+            ". Where it is gone nobody takes over by itself: start it again, or make this slave the master with ferrocket admin \
+             promoteSlave -b {address}"
+        );
+        let todo = if self.follows() { "" } else { &gone };
+        format!("{address} is a slave of broker {name} and takes no messages; {master}{todo}")
     }
 
     /// The address at which slaves get the log.
     pub fn ha_address(&self) -> String {
-        let config = self.config();
-        format!("{}:{}", config.broker_ip2, config.ha_listen_port)
+        self.config().ha_address()
     }
 
     fn ha_status(&self) -> HaStatus {

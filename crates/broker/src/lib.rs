@@ -24,6 +24,7 @@ mod stats;
 mod storage;
 mod timer;
 mod transaction;
+mod wrong;
 
 use std::collections::VecDeque;
 use std::io;
@@ -163,6 +164,7 @@ pub struct Broker {
     timers: Timers,
     storage: storage::Timers,
     announcing: announce::Announcing,
+    wrong: wrong::Wrong,
 }
 
 /// Why a broker can't be opened.
@@ -207,6 +209,7 @@ impl Broker {
             timers: Timers { sample: timer(0), housekeeping: timer(HOUSEKEEPING_MS) },
             storage: storage::Timers::new(now, i64::from(config.flush_consumer_offset_interval)),
             announcing: announce::Announcing::default(),
+            wrong: wrong::Wrong::default(),
             config: RwLock::new(Arc::new(config)),
             store,
             topics,
@@ -274,9 +277,10 @@ impl Broker {
         self.store_host
     }
 
-    /// The address that clients dial.
+    /// The address that clients dial: a host's name stays one.
     pub fn address(&self) -> String {
-        self.store_host.to_string()
+        let config = self.config.read();
+        if config.broker_ip1.is_empty() { self.store_host.to_string() } else { config.address() }
     }
 
     /// Whether this broker only copies another one.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::boot::{self, Environment, Exit};
 use crate::registration::Registrar;
-use crate::{ProcessOptions, ha, logging, rejoin, slave};
+use crate::{ProcessOptions, ha, logging, reach, rejoin, slave};
 
 /// How often the broker's timers are looked at; delayed messages are late by this at the most.
 const TICK: Duration = Duration::from_millis(10);
@@ -172,7 +172,8 @@ pub struct Running {
 /// Opens a broker, serves it on its port and on the VIP port, and registers it.
 pub async fn start(workers: &Arc<Workers>, mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Running> {
     let host = boot::resolve(&config.broker_ip1, config.listen_port).context("brokerIP1")?;
-    let doubt = rejoin::rejoin(&mut config, &host.to_string(), config_file.as_ref()).await?;
+    let own = config.address();
+    let doubt = rejoin::rejoin(&mut config, &own, config_file.as_ref()).await?;
     let (sync, register) = (Arc::new(Wanted::default()), Arc::new(Notify::new()));
     let (routes, wanted_routes) = mpsc::channel(MAX_WANTED_ROUTES);
     let (grew, grown) = watch::channel(());
@@ -199,7 +200,8 @@ pub async fn start(workers: &Arc<Workers>, mut config: BrokerConfig, config_file
     listen(workers, &broker)?;
     let (stop, stop_ha) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
     let reopen = Arc::new(Notify::new());
-    let ha = ha_loop(&broker, grown, stop_ha.clone(), reopen.clone())?;
+    let arrived = Arc::new(AtomicU64::new(0));
+    let ha = ha_loop(&broker, grown, stop_ha.clone(), reopen.clone(), arrived.clone())?;
     let threads = vec![
         spawn("ha", ha)?,
         spawn("tick", tick_loop(broker.clone(), stop.clone()))?,
@@ -210,10 +212,11 @@ pub async fn start(workers: &Arc<Workers>, mut config: BrokerConfig, config_file
     if broker.config().name_servers().is_empty() {
         tracing::warn!("no name server is given (-n, namesrvAddr or $NAMESRV_ADDR): clients will not find this broker");
     }
+    let reaching = tokio::spawn(reach::watch(broker.clone(), registrar.clone(), arrived));
     // Whoever reads the boot line may ask the name servers for this broker's routes at once.
     registrar.register_now().await;
     let registering =
-        vec![tokio::spawn(registrar.clone().run(register)), tokio::spawn(registrar.clone().ask_routes(wanted_routes))];
+        vec![tokio::spawn(registrar.clone().run(register)), tokio::spawn(registrar.clone().ask_routes(wanted_routes)), reaching];
     let copying = tokio::spawn(slave::run(broker.clone()));
     Ok(Running { broker, registrar, registering, copying, reopen, stop, stop_ha, sync, threads })
 }
@@ -238,6 +241,7 @@ fn ha_loop(
     grown: watch::Receiver<()>,
     stop: Arc<Notify>,
     reopen: Arc<Notify>,
+    arrived: Arc<AtomicU64>,
 ) -> Result<impl FnOnce() + use<>> {
     let config = broker.config();
     let address = boot::resolve(&config.bind_address, config.ha_listen_port)?;
@@ -245,7 +249,7 @@ fn ha_loop(
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .with_context(|| format!("can't listen on {address} for slaves (haListenPort): is another program using the port?"))?;
     let broker = broker.clone();
-    Ok(move || ha::run(broker, listener, grown, &stop, reopen))
+    Ok(move || ha::run(broker, listener, grown, &stop, reopen, arrived))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {

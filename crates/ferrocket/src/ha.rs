@@ -20,7 +20,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-use crate::rejoin;
+use crate::{reach, rejoin};
 
 /// How soon a slave tries again to reach its master.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -35,13 +35,20 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Listens for slaves, and follows the master while this broker is a slave, until `stop` is said. Runs on the thread that
-/// calls it; `grew` is told of more log. A slave whose log has to be cut to follow its master asks to be opened again.
-pub fn run(broker: Arc<Broker>, listener: std::net::TcpListener, grew: watch::Receiver<()>, stop: &Notify, reopen: Arc<Notify>) {
+/// calls it; `grew` is told of more log, and `arrived` counts who connects. A slave whose log has to be cut to follow its master asks to be opened again.
+pub fn run(
+    broker: Arc<Broker>,
+    listener: std::net::TcpListener,
+    grew: watch::Receiver<()>,
+    stop: &Notify,
+    reopen: Arc<Notify>,
+    arrived: Arc<AtomicU64>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener)?;
-            tokio::spawn(accept(broker.clone(), listener, grew.clone()));
+            tokio::spawn(accept(broker.clone(), listener, grew.clone(), arrived));
             tokio::spawn(follow(broker, grew, reopen));
             stop.notified().await;
             Ok(())
@@ -52,7 +59,7 @@ pub fn run(broker: Arc<Broker>, listener: std::net::TcpListener, grew: watch::Re
     }
 }
 
-async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receiver<()>) {
+async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receiver<()>, arrived: Arc<AtomicU64>) {
     let room = Arc::new(tokio::sync::Semaphore::new(MAX_SLAVES));
     loop {
         let (stream, address) = match listener.accept().await {
@@ -63,13 +70,18 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receive
                 continue;
             }
         };
+        arrived.fetch_add(1, Ordering::Relaxed);
         let Ok(permit) = room.clone().try_acquire_owned() else {
             tracing::warn!("slave {address} is refused: {MAX_SLAVES} are connected");
             continue;
         };
         let (broker, grew) = (broker.clone(), grew.clone());
         tokio::spawn(async move {
-            serve_slave(broker, stream, address, grew).await;
+            let patience = Duration::from_millis(broker.config().ha_housekeeping_interval as u64);
+            // Who says nothing is no slave: this broker looks in this way whether it is reached.
+            if let Ok(Ok(1..)) = tokio::time::timeout(patience, stream.peek(&mut [0])).await {
+                serve_slave(broker, stream, address, grew).await;
+            }
             drop(permit);
         });
     }
@@ -157,9 +169,8 @@ async fn follow(broker: Arc<Broker>, grew: watch::Receiver<()>, reopen: Arc<Noti
         {
             let ended = copy_from(&broker, &master, grew.clone(), &reopen).await;
             broker.master_lost();
-            if let Err(error) = ended {
-                tracing::warn!("the log of the master at {master} is not copied, which is tried again: {error:#}");
-            }
+            let why = ended.err().map(|error| format!("the log of the master at {master} is not copied: {error:#}"));
+            broker.note_wrong("copy", why);
         }
         tokio::time::sleep(RECONNECT).await;
     }
@@ -188,10 +199,12 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
     let syncing = broker.clone();
     tokio::task::spawn_blocking(move || syncing.sync(now_ms())).await??;
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(master)).await;
-    let mut stream = connecting.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).context("connecting to its HA port")?;
+    let mut stream = connecting.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).with_context(|| origin(broker))?;
     stream.set_nodelay(true)?;
+    check_master(broker, &stream).await?;
     let start = start_of_copy(broker).await?;
     tracing::info!("copying the log of the master at {master} from {start}");
+    broker.note_wrong("copy", None);
     let mut link = SlaveLink::new(start, now_ms());
     let mut buffer = vec![0; READ_BYTES];
     while broker.is_slave() && broker.master().ha_address.as_deref() == Some(master) {
@@ -219,6 +232,35 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
         }
     }
     Ok(())
+}
+
+/// Where a slave has the address of its master's HA port from, and where a wrong one is put right.
+fn origin(broker: &Broker) -> String {
+    let own = "haMasterAddress in this broker's configuration";
+    if !broker.config().ha_master_address.is_empty() {
+        return format!("the address is that of {own}");
+    }
+    let master = broker.master().address.unwrap_or_default();
+    format!(
+        "the address is what the name servers have of the master at {master}, its brokerIP2 and haListenPort. Set brokerIP2 there to \
+         an address that this slave reaches, or {own}"
+    )
+}
+
+/// Refuses an HA port that is another broker's, as an address inside a container's own network may lead to.
+async fn check_master(broker: &Broker, stream: &TcpStream) -> Result<()> {
+    let (peer, config) = (stream.peer_addr()?, broker.config());
+    if peer.ip() == stream.local_addr()?.ip() && i32::from(peer.port()) == config.ha_listen_port {
+        bail!("it is the HA port of this slave itself; {}", origin(broker));
+    }
+    let clients = SocketAddr::new(peer.ip(), peer.port().saturating_sub(1));
+    match reach::who(&clients.to_string()).await {
+        // Only where that broker says that this is its HA port, too.
+        Ok(other) if other.name != config.broker_name && other.ha_port == peer.port().to_string() => {
+            bail!("it is the HA port of broker {} {}, not of {}; {}", other.name, other.id, config.broker_name, origin(broker))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// From where the master is to send its log. One that is asked for the log from 0 sends its newest file alone, so a slave

@@ -5,6 +5,7 @@ mod broker_process;
 mod ha;
 mod logging;
 mod namesrv_process;
+mod reach;
 mod registration;
 mod rejoin;
 mod server;

@@ -1,28 +1,75 @@
 //! Registering a broker with its name servers: at the start, when topics change, and again and again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::{Broker, Master};
 use bytes::Bytes;
-use net::client::{Answer, Pool};
+use net::client::{Answer, Client, ClientError, Pool};
 use net::now_ms;
+use parking_lot::Mutex;
 use protocol::bodies::TopicRouteData;
 use protocol::requests::{GetRouteInfo, RegisterBroker, RegisterBrokerReply, UnregisterBroker};
 use protocol::{codes, record};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::rejoin;
 
 /// The period is kept within these, whatever is configured.
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const MAX_PERIOD: Duration = Duration::from_secs(60);
-/// How soon a name server that failed, or knows no master of this slave, is tried again at the most.
-const RETRY: Duration = Duration::from_secs(3);
+/// How soon a name server that failed, or that closed the connection, is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// How soon all are, where none knows a master of this slave.
+const LOOK_FOR_MASTER: Duration = Duration::from_secs(3);
+/// How long a round of registrations waits for a name server; one that takes longer holds up nobody else.
+const ROUND_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a name server may take to say a topic's route.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long leaving may take, a name server.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How it stands with a name server.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Standing {
+    /// Nothing was tried, or it does not have the newest change.
+    #[default]
+    Behind,
+    Registered,
+    Failed,
+    /// A registration is under way.
+    Asked,
+    /// A registration is under way that does not have the newest change.
+    AskedTooEarly,
+}
+
+/// A name server, and the connection that this broker's registration belongs to.
+#[derive(Default)]
+struct NameServer {
+    standing: Standing,
+    connection: Option<Client>,
+    registering: Option<AbortHandle>,
+}
+
+impl NameServer {
+    /// Whether it has all that this broker is to tell it, as long as it does not begin anew.
+    fn is_content(&self) -> bool {
+        let open = self.connection.as_ref().is_some_and(|connection| !connection.is_closed());
+        matches!(self.standing, Standing::Asked | Standing::AskedTooEarly) || self.standing == Standing::Registered && open
+    }
+}
+
+/// Which name servers a round is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Round {
+    All,
+    /// Those that are not content; nobody waits for it.
+    Again,
+}
 
 /// Keeps a broker registered with all its name servers.
 #[derive(Clone)]
@@ -31,20 +78,29 @@ pub struct Registrar {
     /// Another broker is the master now.
     reopen: Arc<Notify>,
     pool: Pool,
+    name_servers: Arc<Mutex<HashMap<String, NameServer>>>,
+    /// The address of this broker leads to another one: nobody is told of it.
+    misleading: Arc<AtomicBool>,
 }
 
 impl Registrar {
     pub fn new(broker: Arc<Broker>, reopen: Arc<Notify>) -> Self {
-        Self { broker, reopen, pool: Pool::default() }
+        Self { broker, reopen, pool: Pool::default(), name_servers: Arc::default(), misleading: Arc::default() }
     }
 
-    /// Registers with all name servers, and gives the answers that waited for it. `true` where all of them took it.
-    pub async fn register_now(&self) -> bool {
+    /// Registers with all name servers, and gives the answers that waited for it.
+    pub async fn register_now(&self) {
         let ticket = self.broker.registration_begins();
-        let all = self.register().await;
-        self.look_for_newer_master().await;
+        self.register(Round::All).await;
         self.broker.registration_ended(ticket);
-        all
+        self.look_for_newer_master().await;
+    }
+
+    /// Where clients would reach another broker, name servers are to forget this one until they do not any more.
+    pub async fn mislead(&self, misleading: bool) {
+        if self.misleading.swap(misleading, Ordering::Relaxed) != misleading {
+            self.unregister().await;
+        }
     }
 
     /// A master of a group that finds another one in a newer epoch takes no messages any more, and follows it.
@@ -60,52 +116,103 @@ impl Registrar {
         }
     }
 
-    async fn register(&self) -> bool {
-        let body = self.broker.registration();
-        let tasks: Vec<_> = self
-            .broker
-            .config()
-            .name_servers()
-            .into_iter()
-            .map(|address| {
-                let (registrar, body) = (self.clone(), body.clone());
-                tokio::spawn(async move { registrar.register_with(&address, body).await })
-            })
-            .collect();
-        let mut all = true;
-        for task in tasks {
-            all &= task.await.unwrap_or(false);
+    /// Registers with those name servers with which no registration is under way, and waits for those that did not fail the
+    /// last time.
+    async fn register(&self, round: Round) {
+        if self.misleading.load(Ordering::Relaxed) {
+            return;
         }
-        all
+        let due = self.due(round);
+        if due.is_empty() {
+            return;
+        }
+        let body = self.broker.registration();
+        let mut waited_for = Vec::new();
+        for (name, before) in due {
+            let registering = tokio::spawn(self.clone().register_with(name.clone(), body.clone()));
+            if let Some(known) = self.name_servers.lock().get_mut(&name) {
+                known.registering = Some(registering.abort_handle());
+            }
+            if round == Round::All && before != Standing::Failed {
+                waited_for.push(registering);
+            }
+        }
+        let all = async {
+            for registering in waited_for {
+                // It says itself what goes wrong.
+                let _ = registering.await;
+            }
+        };
+        // Who is late is no part of this round any more.
+        let _ = tokio::time::timeout(ROUND_PATIENCE, all).await;
     }
 
-    async fn register_with(&self, name_server: &str, body: Bytes) -> bool {
+    /// The name servers of a round with how it stood with them, which are marked as asked.
+    fn due(&self, round: Round) -> Vec<(String, Standing)> {
+        let listed = self.broker.config().name_servers();
+        let mut name_servers = self.name_servers.lock();
+        name_servers.retain(|name, _| listed.contains(name));
+        let mut due = Vec::new();
+        for name in listed {
+            let known = name_servers.entry(name.clone()).or_default();
+            match known.standing {
+                _ if round == Round::Again && known.is_content() => {}
+                Standing::Asked | Standing::AskedTooEarly => known.standing = Standing::AskedTooEarly,
+                before => {
+                    known.standing = Standing::Asked;
+                    due.push((name, before));
+                }
+            }
+        }
+        due
+    }
+
+    async fn register_with(self, name: String, body: Bytes) {
+        let (connection, answer) = self.tell(&name, &body).await;
+        let failed = answer.as_ref().err().map(|error| format!("not registered with name server {name}: {error}"));
+        if let Some(known) = self.name_servers.lock().get_mut(&name) {
+            known.connection = connection;
+            known.standing = match known.standing {
+                _ if failed.is_some() => Standing::Failed,
+                Standing::Asked => Standing::Registered,
+                _ => Standing::Behind,
+            };
+        }
+        self.broker.note_wrong(&format!("nameServer_{name}"), failed);
+        if let Ok(answer) = answer
+            && self.broker.is_slave()
+        {
+            self.note_master(&name, &answer);
+        }
+    }
+
+    /// Registers with one name server. Gives the connection, too, where it may be used again: a name server that does not
+    /// answer may be gone without a word, or its name have another address.
+    async fn tell(&self, name: &str, body: &Bytes) -> (Option<Client>, Result<Answer, ClientError>) {
+        let open = self.name_servers.lock().get(name).and_then(|known| known.connection.clone());
+        let connection = match open.filter(|connection| !connection.is_closed()) {
+            Some(connection) => connection,
+            None => match Client::connect(name).await {
+                Ok(connection) => connection,
+                Err(error) => return (None, Err(error)),
+            },
+        };
         let config = self.broker.config();
-        let address = self.broker.address();
         let request = RegisterBroker {
             broker_name: &config.broker_name,
-            broker_addr: &address,
+            broker_addr: &self.broker.address(),
             cluster_name: &config.broker_cluster_name,
-            ha_server_addr: &self.broker.ha_address(),
+            ha_server_addr: &config.ha_address(),
             broker_id: config.broker_id,
             heartbeat_timeout_millis: None,
             enable_acting_master: None,
             compressed: Some(false),
-            body_crc32: Some(record::crc(&body) as i32),
+            body_crc32: Some(record::crc(body) as i32),
         };
         let timeout = Duration::from_millis(config.register_broker_timeout_mills as u64);
-        match self.pool.call(name_server, &request, &body, timeout).await {
-            Ok(answer) => {
-                if self.broker.is_slave() {
-                    self.note_master(name_server, &answer);
-                }
-                true
-            }
-            Err(error) => {
-                tracing::warn!("not registered with name server {name_server}: {error}");
-                false
-            }
-        }
+        let answer = connection.call(&request, body, timeout).await.and_then(Answer::success);
+        let answered = !matches!(answer, Err(ClientError::Timeout { .. }));
+        (answered.then_some(connection), answer)
     }
 
     /// Takes note of the master that a name server knows, where it knows one.
@@ -123,17 +230,20 @@ impl Registrar {
         }
     }
 
-    /// Registers whenever it is `wanted`, and once a period.
+    /// Registers whenever it is `wanted`, and once a period; with name servers that failed or begin anew much sooner.
     pub async fn run(self, wanted: Arc<Notify>) {
         loop {
-            let registered = self.register_now().await;
             let period = Duration::from_millis(self.broker.config().register_name_server_period as u64);
-            let lost = self.broker.is_slave() && self.broker.master().address.is_none();
-            let wait = if registered && !lost { period.clamp(MIN_PERIOD, MAX_PERIOD) } else { RETRY };
-            tokio::select! {
-                _ = wanted.notified() => {}
-                _ = tokio::time::sleep(wait) => {}
+            let orphan = self.broker.is_slave() && self.broker.master().address.is_none();
+            let next = Instant::now() + if orphan { LOOK_FOR_MASTER } else { period.clamp(MIN_PERIOD, MAX_PERIOD) };
+            loop {
+                tokio::select! {
+                    () = wanted.notified() => break,
+                    () = tokio::time::sleep_until(next) => break,
+                    () = tokio::time::sleep(RETRY) => self.register(Round::Again).await,
+                }
             }
+            self.register_now().await;
         }
     }
 
@@ -168,9 +278,12 @@ impl Registrar {
             cluster_name: &config.broker_cluster_name,
             broker_id: config.broker_id,
         };
-        for name_server in config.name_servers() {
-            if let Err(error) = self.pool.call(&name_server, &request, &[], UNREGISTER_TIMEOUT).await {
-                tracing::warn!("name server {name_server} was not told that this broker leaves: {error}");
+        let all = std::mem::take(&mut *self.name_servers.lock());
+        for (name, known) in all {
+            known.registering.iter().for_each(AbortHandle::abort);
+            let Some(connection) = known.connection else { continue };
+            if let Err(error) = connection.call(&request, &[], UNREGISTER_TIMEOUT).await {
+                tracing::warn!("name server {name} was not told that this broker leaves: {error}");
             }
         }
     }

@@ -131,9 +131,9 @@ impl Routes {
             return Ok(());
         };
         let reason = format!(
-            "{address} is the address of broker {} {} of {}, which lives: {name} {id} of {cluster} is not registered, as its clients \
-             would reach that one. Set its brokerIP1 and listenPort to what it is reached at: where a container's port is mapped, \
-             listenPort has to be the outer port, too",
+            "{address} is registered by broker {} {} of {}, which is alive: broker {name} {id} of {cluster} is not registered at the \
+             same address, as clients of one would reach the other. Set brokerIP1 and listenPort of the one that is not there to \
+             what it is reached at (where a container's port is mapped, the outer and the inner one have to be the same)",
             owner.name, owner.id, owner.cluster
         );
         if self.refused.len() >= MAX_REFUSED {

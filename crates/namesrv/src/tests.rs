@@ -165,7 +165,7 @@ fn a_second_broker_is_refused_an_address_as_long_as_the_first_lives() {
     world.register(&connection(1), 0, MASTER, &["T", "U"], 1);
     let refused = slave(&world, 2);
     assert_eq!(refused.code, codes::SYSTEM_ERROR);
-    assert!(refused.remark.contains("of broker broker-a 0 of C") && refused.remark.contains("broker-b 1"), "{}", refused.remark);
+    assert!(refused.remark.contains("by broker broker-a 0 of C") && refused.remark.contains("broker-b 1"), "{}", refused.remark);
     assert!(refused.remark.contains("brokerIP1") && refused.remark.contains("listenPort"));
     assert!(world.route("T").body().contains(r#""brokerAddrs":{"0":"10.0.0.1:10911"}"#));
     // It is promoted, or comes again on another connection.

@@ -119,10 +119,13 @@ impl Client {
         let (read, write) = stream.into_split();
         let (sender, receiver) = mpsc::channel(WRITE_QUEUE);
         let waiting = Arc::new(Waiting { next: AtomicI32::new(1), answers: Mutex::new(Some(HashMap::new())) });
-        let reader = tokio::spawn(read_answers(read, waiting.clone()));
+        let answers = read_answers(read, waiting.clone());
         tokio::spawn(async move {
-            write_frames(write, receiver).await;
-            reader.abort();
+            // Whichever ends first ends the connection.
+            tokio::select! {
+                () = write_frames(write, receiver) => {}
+                () = answers => {}
+            }
         });
         Ok(Self { address: address.into(), serialization, write: sender, waiting })
     }
@@ -245,7 +248,8 @@ impl Pool {
         Ok(client)
     }
 
-    /// Sends a request to `address`; every code but SUCCESS is an error.
+    /// Sends a request to `address`; every code but SUCCESS is an error. A server that does not answer in time may be gone
+    /// without a word, or its name may have another address: it is dialled again for the next request.
     pub async fn call<'h, R: Request<'h>>(
         &self,
         address: &str,
@@ -253,6 +257,11 @@ impl Pool {
         body: &[u8],
         timeout: Duration,
     ) -> Result<Answer, ClientError> {
-        self.get(address).await?.call(request, body, timeout).await?.success()
+        let client = self.get(address).await?;
+        let answer = client.call(request, body, timeout).await;
+        if matches!(answer, Err(ClientError::Timeout { .. })) {
+            self.clients.lock().retain(|_, pooled| !Arc::ptr_eq(&pooled.waiting, &client.waiting));
+        }
+        answer?.success()
     }
 }

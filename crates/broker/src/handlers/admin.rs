@@ -90,6 +90,7 @@ fn runtime_info(broker: &Broker, now: i64) -> BTreeMap<String, String> {
         put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
     }
     table.extend(broker.ha_figures());
+    table.extend(broker.wrong_figures());
     table
 }
 

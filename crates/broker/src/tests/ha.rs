@@ -89,7 +89,13 @@ fn a_slave_gives_messages_and_takes_none() {
     assert_eq!(refused.code, codes::SERVICE_NOT_AVAILABLE);
     assert!(refused.remark.contains("nobody takes over") && refused.remark.contains("promoteSlave -b 127.0.0.1:10911"));
     slave.broker.master_found(Master { address: Some("10.0.0.1:10911".into()), ha_address: None });
-    assert!(slave.send(3, "T", "", "c").remark.contains("its master is 10.0.0.1:10911"));
+    let remark = slave.send(3, "T", "", "c").remark;
+    assert!(
+        remark.contains("its master is 10.0.0.1:10911, which does not send") && remark.contains("nobody takes over"),
+        "{remark}"
+    );
+    slave.broker.master_heard(1, 4);
+    assert!(slave.send(4, "T", "", "c").remark.ends_with("its master is 10.0.0.1:10911"));
     assert_eq!(slave.broker.store.visible(), master.broker.store.visible());
 }
 
