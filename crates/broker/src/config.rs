@@ -7,6 +7,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use protocol::names::{NAMESRV_PORT, with_port};
+use protocol::networks::Networks;
 use protocol::pop::RequestMode;
 use replication::ha::{Pace, Timing};
 use replication::replicas::Demand;
@@ -113,6 +114,9 @@ stdx::config! {
     Restart broker_id: i64 = "brokerId", 0, in -1..;
     /// Address that clients are given; this machine's where it is not set.
     Restart broker_ip1: String = "brokerIP1", String::new();
+    /// Addresses for clients of certain networks, as `10.0.0.0/8=10.0.0.5:10911;192.168.0.0/16=192.168.1.5:10623`: the first
+    /// network that a client is in counts, and clients of none get `brokerIP1`. Java's name servers give all `brokerIP1`.
+    Live advertised_addresses: Networks = "advertisedAddresses", Networks::default();
     /// Address that slaves are given; `brokerIP1` where it is not set.
     Restart broker_ip2: String = "brokerIP2", String::new();
     /// Name servers as `host:port`, separated by `;`; `-n` counts more, `NAMESRV_ADDR` less.

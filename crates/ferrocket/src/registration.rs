@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use protocol::bodies::TopicRouteData;
 use protocol::requests::{GetRouteInfo, RegisterBroker, RegisterBrokerReply, UnregisterBroker};
 use protocol::{codes, record};
+use stdx::config::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -198,6 +199,7 @@ impl Registrar {
             },
         };
         let config = self.broker.config();
+        let advertised = config.advertised_addresses.text();
         let request = RegisterBroker {
             broker_name: &config.broker_name,
             broker_addr: &self.broker.address(),
@@ -208,6 +210,7 @@ impl Registrar {
             enable_acting_master: None,
             compressed: Some(false),
             body_crc32: Some(record::crc(body) as i32),
+            advertised_addresses: Some(advertised.as_str()).filter(|list| !list.is_empty()),
         };
         let timeout = Duration::from_millis(config.register_broker_timeout_mills as u64);
         let answer = connection.call(&request, body, timeout).await.and_then(Answer::success);

@@ -49,7 +49,8 @@ pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool) -> Resu
         };
         asked = true;
         let Some(group) = info.broker_addr_table.remove(&config.broker_name) else { continue };
-        let Some(address) = group.broker_addrs.get(&MASTER_ID).filter(|address| *address != own).cloned() else { continue };
+        let other = |address: &&String| *address != own && !config.advertised_addresses.names(address);
+        let Some(address) = group.broker_addrs.get(&MASTER_ID).filter(other).cloned() else { continue };
         let epochs = epochs_of(&address).await;
         let epochs =
             epochs.with_context(|| format!("{address} is registered as the master, and can't be asked for its epochs"))?;

@@ -16,12 +16,13 @@ use parking_lot::{Mutex, RwLock};
 use protocol::bodies::{BrokerMemberGroupReply, KvTable, TopicList, TopicRouteData};
 use protocol::exchange::{Call, Connection, ENOUGH_BYTES, Refusal, Service};
 use protocol::header::HeaderError;
+use protocol::networks::Networks;
 use protocol::requests::*;
 use protocol::sys_flag::perm;
 use protocol::sys_flag::topic::{UNIT, UNIT_SUB};
 use protocol::{Frame, Header, codes, fastjson, names, register, version};
 use serde::Serialize;
-use stdx::config::Table;
+use stdx::config::{Table, Value};
 
 pub use crate::config::NamesrvConfig;
 use crate::kv::KvConfig;
@@ -137,7 +138,8 @@ fn get_route_info(server: &Namesrv, call: &mut Call<'_>, request: GetRouteInfo<'
     if config.need_wait_for_service && call.now < server.started + i64::from(config.wait_seconds_for_service) * 1000 {
         return Err(Refusal::new(codes::SYSTEM_ERROR, "name server not ready"));
     }
-    let Some(mut route) = server.routes.lock().route(request.topic, config.support_acting_master) else {
+    let client = call.connection.remote.ip();
+    let Some(mut route) = server.routes.lock().route(request.topic, config.support_acting_master, client) else {
         let remark = format!("No topic route info in name server for the topic: {}", request.topic);
         return Err(Refusal::new(codes::TOPIC_NOT_EXIST, remark));
     };
@@ -160,6 +162,8 @@ fn register_broker(server: &Namesrv, call: &mut Call<'_>, request: RegisterBroke
         connection: call.connection.id,
         expiry_ms: request.heartbeat_timeout_millis.unwrap_or(BROKER_EXPIRY_MS),
         acting_master: request.enable_acting_master == Some(true),
+        advertised: advertised(&request),
+        client: call.connection.remote.ip(),
         topics: body.topic_config_serialize_wrapper,
         drop_missing: config.delete_topic_with_broker_registration,
     };
@@ -177,6 +181,15 @@ fn register_broker(server: &Namesrv, call: &mut Call<'_>, request: RegisterBroke
     }
     call.answer(codes::SUCCESS, None, &reply, &kv);
     Ok(())
+}
+
+/// What a broker says that clients of certain networks are to be given.
+fn advertised(request: &RegisterBroker<'_>) -> Networks {
+    let Some(text) = request.advertised_addresses else { return Networks::default() };
+    Networks::parse(text).unwrap_or_else(|| {
+        tracing::warn!("broker {} {} gives addresses that can't be read: {text:?}", request.broker_name, request.broker_id);
+        Networks::default()
+    })
 }
 
 fn identity(cluster: &str, name: &str, id: i64, address: &str) -> Identity {
@@ -214,7 +227,7 @@ fn get_broker_member_group(server: &Namesrv, call: &mut Call<'_>, request: GetBr
 }
 
 fn get_broker_cluster_info(server: &Namesrv, call: &mut Call<'_>) -> Handled {
-    let info = server.routes.lock().cluster_info();
+    let info = server.routes.lock().cluster_info(call.connection.remote.ip());
     call.reply_body(&fastjson::to_vec(&info));
     Ok(())
 }

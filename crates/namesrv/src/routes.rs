@@ -2,11 +2,13 @@
 //! on: when that one closes the broker is gone at once, but never because of a connection that came before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use protocol::bodies::{
     BrokerData, BrokerMemberGroup, ClusterInfo, DataVersion, QueueData, TopicConfig, TopicRouteData, TopicTable,
 };
 use protocol::names::MASTER_ID;
+use protocol::networks::Networks;
 use protocol::sys_flag::perm;
 
 /// A broker without a sign of life for so long is gone, unless it asked for another time.
@@ -33,6 +35,7 @@ pub struct Identity {
 struct Live {
     identity: Identity,
     ha_address: String,
+    advertised: Networks,
     connection: u64,
     heard: i64,
     expiry_ms: i64,
@@ -46,6 +49,9 @@ pub struct Registration {
     pub connection: u64,
     pub expiry_ms: i64,
     pub acting_master: bool,
+    pub advertised: Networks,
+    /// Where it comes from.
+    pub client: IpAddr,
     pub topics: TopicTable,
     pub drop_missing: bool,
 }
@@ -73,7 +79,8 @@ impl Routes {
     /// Takes a broker's registration. An error is why it is refused: another broker that lives has its address, or it is
     /// not known and registers one topic alone.
     pub fn register(&mut self, registration: Registration, now: i64) -> Result<Registered, String> {
-        let Registration { identity, ha_address, connection, expiry_ms, acting_master, topics, drop_missing } = registration;
+        let Registration { identity, ha_address, connection, expiry_ms, acting_master, advertised, client, topics, drop_missing } =
+            registration;
         let key = (identity.cluster.clone(), identity.address.clone());
         self.check_address(&identity, connection, now)?;
         let known = self.brokers.get(&identity.name);
@@ -113,9 +120,9 @@ impl Routes {
             tracing::info!("registered broker {} {} at {} in {}", identity.name, identity.id, identity.address, identity.cluster);
         }
         let (name, id, cluster) = (identity.name.clone(), identity.id, identity.cluster.clone());
-        let live = Live { identity, ha_address, connection, heard: now, expiry_ms, version: topics.data_version };
+        let live = Live { identity, ha_address, advertised, connection, heard: now, expiry_ms, version: topics.data_version };
         self.live.insert(key, live);
-        Ok(self.master_for(&cluster, &name, id))
+        Ok(self.master_for(&cluster, &name, id, client))
     }
 
     /// Refuses an address that another broker has: clients of one would reach the other. One that changes its number, as a
@@ -159,7 +166,7 @@ impl Routes {
         }
     }
 
-    fn master_for(&self, cluster: &str, name: &str, id: i64) -> Registered {
+    fn master_for(&self, cluster: &str, name: &str, id: i64, client: IpAddr) -> Registered {
         if id == MASTER_ID {
             return Registered::default();
         }
@@ -167,7 +174,8 @@ impl Routes {
             return Registered::default();
         };
         let Some(live) = self.live.get(&(cluster.to_owned(), master.clone())) else { return Registered::default() };
-        Registered { master_address: Some(master.clone()), ha_address: Some(live.ha_address.clone()) }
+        let address = live.advertised.address_for(client).unwrap_or(master);
+        Registered { master_address: Some(address.to_owned()), ha_address: Some(live.ha_address.clone()) }
     }
 
     /// Puts queues of one topic in, for brokers that are known.
@@ -230,14 +238,33 @@ impl Routes {
             self.brokers.remove(&identity.name);
             self.topics.values_mut().for_each(|brokers| drop(brokers.remove(&identity.name)));
             self.topics.retain(|_, brokers| !brokers.is_empty());
-        } else if acting {
+            return;
+        }
+        if identity.id == MASTER_ID {
+            tracing::warn!(
+                "broker {} has no master any more, and nobody takes over by itself: start it again, or make a slave the master \
+                 with ferrocket admin promoteSlave",
+                identity.name
+            );
+        }
+        if acting {
             let queues = self.topics.values_mut().filter_map(|brokers| brokers.get_mut(&identity.name));
             queues.for_each(|queue| queue.perm &= !perm::WRITE);
         }
     }
 
-    /// The route of a topic; `None` where no broker has it.
-    pub fn route(&self, topic: &str, support_acting_master: bool) -> Option<TopicRouteData> {
+    /// Puts the addresses in place at which a client reaches a broker.
+    fn address_for(&self, client: IpAddr, broker: &mut BrokerData) {
+        for address in broker.broker_addrs.values_mut() {
+            let live = self.live.get(&(broker.cluster.clone(), address.clone()));
+            if let Some(advertised) = live.and_then(|live| live.advertised.address_for(client)) {
+                *address = advertised.to_owned();
+            }
+        }
+    }
+
+    /// The route of a topic for a client; `None` where no broker has it.
+    pub fn route(&self, topic: &str, support_acting_master: bool, client: IpAddr) -> Option<TopicRouteData> {
         let queues = self.topics.get(topic)?;
         let mut broker_datas: Vec<BrokerData> = queues.keys().filter_map(|name| self.brokers.get(name)).cloned().collect();
         if broker_datas.is_empty() {
@@ -255,11 +282,14 @@ impl Routes {
                 }
             }
         }
+        broker_datas.iter_mut().for_each(|broker| self.address_for(client, broker));
         Some(TopicRouteData { broker_datas, queue_datas: queues.values().cloned().collect(), ..TopicRouteData::default() })
     }
 
-    pub fn cluster_info(&self) -> ClusterInfo {
+    /// All brokers, as a client reaches them.
+    pub fn cluster_info(&self, client: IpAddr) -> ClusterInfo {
         let mut info = ClusterInfo { broker_addr_table: self.brokers.clone(), ..ClusterInfo::default() };
+        info.broker_addr_table.values_mut().for_each(|broker| self.address_for(client, broker));
         for (name, broker) in &self.brokers {
             info.cluster_addr_table.entry(broker.cluster.clone()).or_default().insert(name.clone());
         }

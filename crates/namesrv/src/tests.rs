@@ -11,6 +11,8 @@ use super::*;
 struct World {
     server: Namesrv,
     now: i64,
+    /// What brokers give for certain networks.
+    advertised: Option<&'static str>,
     _directory: tempfile::TempDir,
 }
 
@@ -18,11 +20,15 @@ fn world() -> World {
     let directory = tempfile::tempdir().unwrap();
     let mut config = NamesrvConfig::default();
     config.resolve(directory.path());
-    World { server: Namesrv::open(config, 0).unwrap(), now: 0, _directory: directory }
+    World { server: Namesrv::open(config, 0).unwrap(), now: 0, advertised: None, _directory: directory }
 }
 
 fn connection(id: u64) -> Arc<Connection> {
-    let address: SocketAddr = "127.0.0.1:1000".parse().unwrap();
+    connection_from("127.0.0.1", id)
+}
+
+fn connection_from(host: &str, id: u64) -> Arc<Connection> {
+    let address = SocketAddr::new(host.parse().unwrap(), 1000);
     Arc::new(Connection::new(id, address, address, Arc::new(CollectingOutbox::default())))
 }
 
@@ -82,6 +88,7 @@ impl World {
             enable_acting_master: None,
             compressed: None,
             body_crc32: Some(record::crc(&body) as i32),
+            advertised_addresses: self.advertised,
         };
         self.ask(connection, &request, &body)
     }
@@ -181,6 +188,28 @@ fn a_second_broker_is_refused_an_address_as_long_as_the_first_lives() {
 }
 
 #[test]
+fn clients_are_given_the_address_for_their_network() {
+    let mut world = world();
+    world.advertised = Some("10.0.0.0/8=10.0.0.5:1;192.168.0.0/16=mq.example:2");
+    world.register(&connection(1), 0, MASTER, &["T", "U"], 1);
+    for (client, address) in [("10.9.9.9", "10.0.0.5:1"), ("::ffff:192.168.1.1", "mq.example:2"), ("172.16.0.1", MASTER)] {
+        let expected = format!(r#""brokerAddrs":{{"0":"{address}"}}"#);
+        let client = connection_from(client, 5);
+        let route = world.ask(&client, &GetRouteInfo { topic: "T", accept_standard_json_only: Some(true) }, &[]);
+        assert!(route.body().contains(&expected), "{}", route.body());
+        let all = world.ask(&client, &GetBrokerClusterInfo {}, &[]).body().replace("{0:", r#"{"0":"#);
+        assert!(all.contains(&expected), "{all}");
+    }
+    world.advertised = None;
+    let slave = world.register(&connection_from("10.9.9.9", 2), 1, "10.0.0.2:10911", &["T", "U"], 1);
+    assert_eq!(Header::decode(&slave.frame).unwrap().field("masterAddr"), Some("10.0.0.5:1"));
+    world.advertised = Some("10.0.0.0/8");
+    world.register(&connection(1), 0, MASTER, &["T", "U"], 1);
+    let again = world.ask(&connection_from("10.9.9.9", 5), &GetBrokerClusterInfo {}, &[]);
+    assert!(again.body().contains(MASTER), "what can't be read is none");
+}
+
+#[test]
 fn unknown_brokers_can_not_register_one_topic_alone() {
     let world = world();
     let refused = world.register(&connection(1), 0, MASTER, &["T"], 1);
@@ -201,6 +230,7 @@ fn damaged_registrations_are_refused_alone() {
         enable_acting_master: None,
         compressed: None,
         body_crc32: Some(1),
+        advertised_addresses: None,
     };
     let refused = world.ask(&connection(3), &request, b"{}");
     assert_eq!((refused.code, refused.remark.as_str()), (codes::SYSTEM_ERROR, "crc32 not match"));

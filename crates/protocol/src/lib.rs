@@ -8,6 +8,7 @@
 //! - [`bodies`]: JSON bodies; [`fastjson`]: what Java's JSON library writes that is no JSON;
 //! - [`record`]: the commit log's record, which also travels in answers to pulls;
 //! - [`batch`]: several messages in one send; [`properties`]: a message's properties;
+//! - [`networks`]: addresses of a broker for clients of several networks;
 //! - [`names`]: names that are reserved, and the rules for topic and group names.
 //!
 //! Everything that is read here comes from a stranger: a decoder returns an error, it never panics,
@@ -22,6 +23,7 @@ pub mod frame;
 pub mod header;
 pub mod message_id;
 pub mod names;
+pub mod networks;
 pub mod pop;
 pub mod properties;
 pub mod record;

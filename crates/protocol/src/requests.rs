@@ -414,6 +414,8 @@ headers! {
         heartbeat_timeout_millis: Option<i64> = "heartbeatTimeoutMillis",
         enable_acting_master: Option<bool> = "enableActingMaster", compressed: Option<bool> = "compressed",
         body_crc32: Option<i32> = "bodyCrc32",
+        // Of Ferrocket alone; Java's name servers pass it over.
+        advertised_addresses: Option<&'a str> = "advertisedAddresses",
     }
     RegisterBrokerReply<'a> { ha_server_addr: Option<&'a str> = "haServerAddr", master_addr: Option<&'a str> = "masterAddr" }
     UnregisterBroker<'a> {
