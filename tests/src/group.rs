@@ -23,11 +23,61 @@ pub struct Member {
     runs: usize,
 }
 
+/// A name server, which keeps its address when it is started again. Killed when dropped.
+pub struct NameServer {
+    pub address: String,
+    home: PathBuf,
+    child: Option<Child>,
+}
+
+impl NameServer {
+    /// At an address of this machine that is free.
+    pub fn start(address: String, home: PathBuf) -> Self {
+        fs::create_dir_all(&home).unwrap();
+        let mut server = Self { address, home, child: None };
+        server.start_again();
+        server
+    }
+
+    /// Kills it where it runs, and starts it with nothing that it knew.
+    pub fn start_again(&mut self) {
+        self.kill();
+        let (host, port) = self.address.rsplit_once(':').unwrap();
+        let config = self.home.join("namesrv.conf");
+        fs::write(&config, format!("bindAddress={host}\nlistenPort={port}\n")).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["namesrv", "-c"]).arg(&config).env("HOME", &self.home);
+        self.child = Some(spawn(&mut command, &self.home.join("namesrv.log")));
+        wait_for("the name server", || TcpStream::connect(&self.address).ok());
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.join("namesrv.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("the name server at {} said:\n{}", self.address, self.log());
+        }
+    }
+}
+
 /// Brokers and a name server, all with directories of their own. Stopped and removed when dropped.
 pub struct Group {
-    directory: TempDir,
-    namesrv: Child,
-    namesrv_port: u16,
+    pub directory: TempDir,
+    pub namesrv: NameServer,
+    /// A file that brokers are to take for /etc/hosts.
+    pub hosts: Option<PathBuf>,
     members: Vec<Member>,
 }
 
@@ -40,19 +90,13 @@ impl Group {
     /// Starts the name server.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let namesrv_port = free_port();
-        let config = directory.path().join("namesrv.conf");
-        fs::write(&config, format!("listenPort={namesrv_port}\n")).unwrap();
-        let mut command = Command::new(binary());
-        command.args(["namesrv", "-c"]).arg(&config).env("HOME", directory.path());
-        let namesrv = spawn(&mut command, &directory.path().join("namesrv.log"));
-        wait_for("the name server", || TcpStream::connect(("127.0.0.1", namesrv_port)).ok());
-        Self { directory, namesrv, namesrv_port, members: Vec::new() }
+        let namesrv = NameServer::start(format!("127.0.0.1:{}", free_port()), directory.path().join("namesrv"));
+        Self { directory, namesrv, hosts: None, members: Vec::new() }
     }
 
     /// The name server's address, for clients.
     pub fn name_server(&self) -> String {
-        format!("127.0.0.1:{}", self.namesrv_port)
+        self.namesrv.address.clone()
     }
 
     /// Adds a broker and starts it. Returns its number; `None` where there is no Java.
@@ -68,10 +112,10 @@ impl Group {
         let port = lasting_broker_port();
         let store = home.join("store");
         let settings = format!(
-            "brokerIP1=127.0.0.1\nlistenPort={port}\nhaListenPort={}\nnamesrvAddr=127.0.0.1:{}\nstorePathRootDir={}\n\
+            "brokerIP1=127.0.0.1\nlistenPort={port}\nhaListenPort={}\nnamesrvAddr={}\nstorePathRootDir={}\n\
              storePathCommitLog={}\nmappedFileSizeCommitLog=1048576\nhaSendHeartbeatInterval=500\nwaitTimeMillsInSendQueue=30000\n{settings}",
             port + 1,
-            self.namesrv_port,
+            self.namesrv.address,
             store.display(),
             store.join("commitlog").display()
         );
@@ -86,17 +130,22 @@ impl Group {
         let member = &mut self.members[number];
         assert!(member.child.is_none(), "broker {number} still runs");
         member.runs += 1;
-        let mut command = match member.whose {
-            Whose::Ferrocket => {
-                let mut command = Command::new(binary());
-                command.arg("broker").env("HOME", &member.home);
+        let mut command = match (member.whose, &self.hosts) {
+            (Whose::Ferrocket, None) => Command::new(binary()),
+            (Whose::Ferrocket, Some(hosts)) => {
+                let mount = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"]).arg(binary());
                 command
             }
-            Whose::Java(version) => {
+            (Whose::Java(version), _) => {
                 let jars = java_server_jars(version).expect("Java was there a moment ago");
                 java(&jars, &member.home, "org.apache.rocketmq.broker.BrokerStartup")
             }
         };
+        if member.whose == Whose::Ferrocket {
+            command.arg("broker").env("HOME", &member.home);
+        }
         command.arg("-c").arg(member.home.join("broker.conf"));
         member.child = Some(spawn(&mut command, &member.log_path()));
         wait_for("the broker to be ready", || {
@@ -212,12 +261,6 @@ impl Drop for Group {
             if panicking {
                 eprintln!("broker {:?} at {} said:\n{}", member.whose, member.port, member.log());
             }
-        }
-        let _ = self.namesrv.kill();
-        let _ = self.namesrv.wait();
-        if panicking {
-            let namesrv = fs::read_to_string(self.directory.path().join("namesrv.log")).unwrap_or_default();
-            eprintln!("the name server said:\n{namesrv}");
         }
     }
 }

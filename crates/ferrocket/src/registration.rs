@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker::{Broker, Master};
@@ -15,7 +15,7 @@ use protocol::requests::{GetRouteInfo, RegisterBroker, RegisterBrokerReply, Unre
 use protocol::{codes, record};
 use stdx::config::Value;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use crate::rejoin;
@@ -27,49 +27,32 @@ const MAX_PERIOD: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(2);
 /// How soon all are, where none knows a master of this slave.
 const LOOK_FOR_MASTER: Duration = Duration::from_secs(3);
-/// How long a round of registrations waits for a name server; one that takes longer holds up nobody else.
+/// How long a round of registrations waits for name servers.
 const ROUND_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a name server may take to say a topic's route.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long leaving may take, a name server.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How it stands with a name server.
-#[derive(Clone, Copy, Default, PartialEq)]
-enum Standing {
-    /// Nothing was tried, or it does not have the newest change.
-    #[default]
-    Behind,
-    Registered,
-    Failed,
-    /// A registration is under way.
-    Asked,
-    /// A registration is under way that does not have the newest change.
-    AskedTooEarly,
-}
-
 /// A name server, and the connection that this broker's registration belongs to.
 #[derive(Default)]
 struct NameServer {
-    standing: Standing,
     connection: Option<Client>,
     registering: Option<AbortHandle>,
+    /// The newest round that it has what it was for; the first one is 1.
+    round: u64,
+    failed: bool,
 }
 
 impl NameServer {
-    /// Whether it has all that this broker is to tell it, as long as it does not begin anew.
-    fn is_content(&self) -> bool {
-        let open = self.connection.as_ref().is_some_and(|connection| !connection.is_closed());
-        matches!(self.standing, Standing::Asked | Standing::AskedTooEarly) || self.standing == Standing::Registered && open
+    fn is_asked(&self) -> bool {
+        self.registering.as_ref().is_some_and(|registering| !registering.is_finished())
     }
-}
 
-/// Which name servers a round is for.
-#[derive(Clone, Copy, PartialEq)]
-enum Round {
-    All,
-    /// Those that are not content; nobody waits for it.
-    Again,
+    /// Whether it has what `round` was for, as long as it does not begin anew.
+    fn has(&self, round: u64) -> bool {
+        self.round == round && self.connection.as_ref().is_some_and(|connection| !connection.is_closed())
+    }
 }
 
 /// Keeps a broker registered with all its name servers.
@@ -80,19 +63,30 @@ pub struct Registrar {
     reopen: Arc<Notify>,
     pool: Pool,
     name_servers: Arc<Mutex<HashMap<String, NameServer>>>,
+    /// The newest round.
+    round: Arc<AtomicU64>,
     /// The address of this broker leads to another one: nobody is told of it.
     misleading: Arc<AtomicBool>,
 }
 
 impl Registrar {
     pub fn new(broker: Arc<Broker>, reopen: Arc<Notify>) -> Self {
-        Self { broker, reopen, pool: Pool::default(), name_servers: Arc::default(), misleading: Arc::default() }
+        let (name_servers, round, misleading) = Default::default();
+        Self { broker, reopen, pool: Pool::default(), name_servers, round, misleading }
     }
 
     /// Registers with all name servers, and gives the answers that waited for it.
     pub async fn register_now(&self) {
         let ticket = self.broker.registration_begins();
-        self.register(Round::All).await;
+        let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
+        let all = async {
+            for registering in self.register(round) {
+                // It says itself what goes wrong.
+                let _ = registering.await;
+            }
+        };
+        // Who is late holds up nobody else.
+        let _ = tokio::time::timeout(ROUND_PATIENCE, all).await;
         self.broker.registration_ended(ticket);
         self.look_for_newer_master().await;
     }
@@ -117,69 +111,40 @@ impl Registrar {
         }
     }
 
-    /// Registers with those name servers with which no registration is under way, and waits for those that did not fail the
-    /// last time.
-    async fn register(&self, round: Round) {
-        if self.misleading.load(Ordering::Relaxed) {
-            return;
-        }
-        let due = self.due(round);
-        if due.is_empty() {
-            return;
-        }
-        let body = self.broker.registration();
-        let mut waited_for = Vec::new();
-        for (name, before) in due {
-            let registering = tokio::spawn(self.clone().register_with(name.clone(), body.clone()));
-            if let Some(known) = self.name_servers.lock().get_mut(&name) {
-                known.registering = Some(registering.abort_handle());
-            }
-            if round == Round::All && before != Standing::Failed {
-                waited_for.push(registering);
-            }
-        }
-        let all = async {
-            for registering in waited_for {
-                // It says itself what goes wrong.
-                let _ = registering.await;
-            }
-        };
-        // Who is late is no part of this round any more.
-        let _ = tokio::time::timeout(ROUND_PATIENCE, all).await;
-    }
-
-    /// The name servers of a round with how it stood with them, which are marked as asked.
-    fn due(&self, round: Round) -> Vec<(String, Standing)> {
+    /// Registers with the name servers that do not have what a round is for, those aside with which a registration is under
+    /// way. Gives the registrations with those that did not fail the last time.
+    fn register(&self, round: u64) -> Vec<JoinHandle<()>> {
         let listed = self.broker.config().name_servers();
         let mut name_servers = self.name_servers.lock();
         name_servers.retain(|name, _| listed.contains(name));
-        let mut due = Vec::new();
-        for name in listed {
+        let due = |name: &String| {
             let known = name_servers.entry(name.clone()).or_default();
-            match known.standing {
-                _ if round == Round::Again && known.is_content() => {}
-                Standing::Asked | Standing::AskedTooEarly => known.standing = Standing::AskedTooEarly,
-                before => {
-                    known.standing = Standing::Asked;
-                    due.push((name, before));
-                }
+            !known.is_asked() && !known.has(round)
+        };
+        let due: Vec<_> = listed.into_iter().filter(due).collect();
+        if due.is_empty() || self.misleading.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let body = self.broker.registration();
+        let mut trusted = Vec::new();
+        for (name, known) in name_servers.iter_mut().filter(|(name, _)| due.contains(name)) {
+            let registering = tokio::spawn(self.clone().register_with(name.clone(), body.clone(), round));
+            known.registering = Some(registering.abort_handle());
+            if !known.failed {
+                trusted.push(registering);
             }
         }
-        due
+        trusted
     }
 
-    async fn register_with(self, name: String, body: Bytes) {
+    async fn register_with(self, name: String, body: Bytes, round: u64) {
         let (connection, answer) = self.tell(&name, &body).await;
-        let failed = answer.as_ref().err().map(|error| format!("not registered with name server {name}: {error}"));
+        let wrong = answer.as_ref().err().map(|error| format!("not registered with name server {name}: {error}"));
         if let Some(known) = self.name_servers.lock().get_mut(&name) {
-            known.connection = connection;
-            known.standing = match known.standing {
-                _ if failed.is_some() => Standing::Failed,
-                Standing::Asked => Standing::Registered,
-                _ => Standing::Behind,
-            };
+            (known.connection, known.failed) = (connection, wrong.is_some());
+            known.round = if wrong.is_none() { round } else { 0 };
         }
-        self.broker.note_wrong(&format!("nameServer_{name}"), failed);
+        self.broker.note_wrong(&format!("nameServer_{name}"), wrong);
         if let Ok(answer) = answer
             && self.broker.is_slave()
         {
@@ -243,7 +208,7 @@ impl Registrar {
                 tokio::select! {
                     () = wanted.notified() => break,
                     () = tokio::time::sleep_until(next) => break,
-                    () = tokio::time::sleep(RETRY) => self.register(Round::Again).await,
+                    () = tokio::time::sleep(RETRY) => drop(self.register(self.round.load(Ordering::Relaxed))),
                 }
             }
             self.register_now().await;
@@ -254,7 +219,9 @@ impl Registrar {
     pub async fn ask_routes(self, mut wanted: mpsc::Receiver<String>) {
         while let Some(topic) = wanted.recv().await {
             let request = GetRouteInfo { topic: &topic, accept_standard_json_only: None };
-            for name_server in self.broker.config().name_servers() {
+            let mut all = self.broker.config().name_servers();
+            all.sort_by_key(|name| self.name_servers.lock().get(name).is_some_and(|known| known.failed));
+            for name_server in all {
                 let answer = self.pool.call(&name_server, &request, &[], ROUTE_TIMEOUT).await;
                 match answer.and_then(|answer| answer.json::<TopicRouteData>()) {
                     Ok(route) => self.broker.route_arrived(&topic, Some(&route), now_ms()),

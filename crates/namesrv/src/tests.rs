@@ -11,6 +11,8 @@ use super::*;
 struct World {
     server: Namesrv,
     now: i64,
+    /// The name of brokers that register.
+    name: &'static str,
     /// What brokers give for certain networks.
     advertised: Option<&'static str>,
     _directory: tempfile::TempDir,
@@ -20,7 +22,7 @@ fn world() -> World {
     let directory = tempfile::tempdir().unwrap();
     let mut config = NamesrvConfig::default();
     config.resolve(directory.path());
-    World { server: Namesrv::open(config, 0).unwrap(), now: 0, advertised: None, _directory: directory }
+    World { server: Namesrv::open(config, 0).unwrap(), now: 0, name: "broker-a", advertised: None, _directory: directory }
 }
 
 fn connection(id: u64) -> Arc<Connection> {
@@ -62,24 +64,12 @@ impl World {
     }
 
     fn register(&self, connection: &Arc<Connection>, id: i64, address: &str, topics: &[&str], version: i64) -> Answer {
-        self.register_as("broker-a", connection, id, address, topics, version)
-    }
-
-    fn register_as(
-        &self,
-        name: &str,
-        connection: &Arc<Connection>,
-        id: i64,
-        address: &str,
-        topics: &[&str],
-        version: i64,
-    ) -> Answer {
         let rows = topics.iter().map(|name| ((*name).to_owned(), TopicConfig::new(name, 4, 6))).collect();
         let table =
             TopicTable { data_version: DataVersion { counter: version, ..DataVersion::default() }, topic_config_table: rows };
         let body = fastjson::to_vec(&RegisterBrokerBody { filter_server_list: vec![], topic_config_serialize_wrapper: table });
         let request = RegisterBroker {
-            broker_name: name,
+            broker_name: self.name,
             broker_addr: address,
             cluster_name: "C",
             ha_server_addr: "10.0.0.1:10912",
@@ -168,23 +158,27 @@ fn slaves_learn_of_their_master_and_bring_no_topics() {
 #[test]
 fn a_second_broker_is_refused_an_address_as_long_as_the_first_lives() {
     let mut world = world();
-    let slave = |world: &World, connection: u64| world.register_as("broker-b", &self::connection(connection), 1, MASTER, &[], 1);
-    world.register(&connection(1), 0, MASTER, &["T", "U"], 1);
-    let refused = slave(&world, 2);
-    assert_eq!(refused.code, codes::SYSTEM_ERROR);
-    assert!(refused.remark.contains("by broker broker-a 0 of C") && refused.remark.contains("broker-b 1"), "{}", refused.remark);
-    assert!(refused.remark.contains("brokerIP1") && refused.remark.contains("listenPort"));
-    assert!(world.route("T").body().contains(r#""brokerAddrs":{"0":"10.0.0.1:10911"}"#));
-    // It is promoted, or comes again on another connection.
-    assert_eq!(world.register(&connection(1), 1, MASTER, &["T", "U"], 2).code, codes::SUCCESS);
-    assert_eq!(world.register(&connection(3), 1, MASTER, &["T", "U"], 2).code, codes::SUCCESS);
-    world.server.closed(0, &connection(3));
-    assert_eq!(slave(&world, 2).code, codes::SUCCESS, "the first is gone");
-    assert_eq!(world.register(&connection(4), 0, MASTER, &["T", "U"], 3).code, codes::SYSTEM_ERROR);
-    world.now = 65_000;
-    assert_eq!(world.register(&connection(4), 0, MASTER, &["T", "U"], 3).code, codes::SUCCESS, "the first is silent");
-    assert_eq!(slave(&world, 2).code, codes::SYSTEM_ERROR);
-    assert!(!world.ask(&connection(9), &GetBrokerClusterInfo {}, &[]).body().contains("broker-b"));
+    let mut register = |name, now, connection: u64, id| {
+        (world.name, world.now) = (name, now);
+        let answer = world.register(&self::connection(connection), id, MASTER, &["T", "U"], 1);
+        (answer.code, answer.remark, world.ask(&self::connection(9), &GetBrokerClusterInfo {}, &[]).body())
+    };
+    register("a", 0, 1, 0);
+    let (code, reason, all) = register("b", 0, 2, 1);
+    assert_eq!(code, codes::SYSTEM_ERROR);
+    for part in ["by broker a 0 of C", "broker b 1 of C", "brokerIP1", "listenPort"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert!(!all.contains("\"b\""), "{all}");
+    assert_eq!(register("a", 0, 1, 1).0, codes::SUCCESS, "a broker becomes another on its connection");
+    assert_eq!(register("a", 0, 3, 1).0, codes::SUCCESS, "it comes again on another connection");
+    assert_eq!(register("b", 64_999, 2, 1).0, codes::SYSTEM_ERROR);
+    let (code, _, all) = register("b", 65_000, 2, 1);
+    assert_eq!(code, codes::SUCCESS, "the first is silent");
+    assert!(!all.contains("\"a\""), "{all}");
+    assert_eq!(register("a", 65_000, 4, 0).0, codes::SYSTEM_ERROR);
+    world.server.closed(0, &connection(2));
+    assert_eq!(world.register(&connection(4), 0, MASTER, &["T", "U"], 1).code, codes::SUCCESS, "the other is gone");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::bodies::ClusterInfo;
+use protocol::names::MASTER_ID;
 use serde::Serialize;
 
 use super::table::{Call, settle};
@@ -73,6 +74,9 @@ async fn members(call: &Call, info: &ClusterInfo) -> Result<(Vec<Member>, Vec<Er
     let (mut members, mut failures) = (Vec::new(), Vec::new());
     for cluster in clusters {
         for data in ops::brokers_of(info, cluster)? {
+            if !data.broker_addrs.contains_key(&MASTER_ID) {
+                eprintln!("note: {}", Error::NoMaster(data.clone()));
+            }
             for (id, address) in &data.broker_addrs {
                 let runtime = match broker::runtime_info(&call.access, address).await {
                     Ok(runtime) => Some(runtime),

@@ -32,13 +32,7 @@ async fn show_all(call: &Call) -> Result<Vec<Error>, Error> {
     let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
     for group in groups {
         let Some(master) = group.broker_addrs.get(&names::MASTER_ID) else {
-            let slaves: Vec<_> = group.broker_addrs.values().map(String::as_str).collect();
-            failures.push(Error::Usage(format!(
-                "broker {} has no master, and nobody takes over by itself: start it again, or make a slave the master, as with \
-                 promoteSlave -b {}",
-                group.broker_name,
-                slaves.join(" or ")
-            )));
+            failures.push(Error::NoMaster(group));
             continue;
         };
         match broker::ha_status(&call.access, master).await {

@@ -56,6 +56,13 @@ pub enum Error {
     NoGroup { group: String },
     #[error("no cluster is called {cluster}; the name server knows {}", some(.known))]
     NoCluster { cluster: String, known: Vec<String> },
+    #[error(
+        "broker {} has no master, and nobody takes over by itself: start it again, or make a slave the master, as with \
+         ferrocket admin promoteSlave -b {}",
+        .0.broker_name,
+        .0.broker_addrs.values().map(String::as_str).collect::<Vec<_>>().join(" or ")
+    )]
+    NoMaster(BrokerData),
     #[error("topic {topic} is on no broker called {broker}, but on {}", some(.known))]
     NoBroker { topic: String, broker: String, known: Vec<String> },
     #[error("no broker has the address {address}; the name server knows {}", some(.known))]
