@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::names;
 
 use super::namesrv::config_rows;
-use super::table::{Call, settle};
+use super::table::{Call, each};
 use crate::ops::{self, Error, broker, namesrv};
 
 pub async fn broker_status(call: Call) -> Result<(), Error> {
@@ -14,24 +14,12 @@ pub async fn broker_status(call: Call) -> Result<(), Error> {
         Some(address) => vec![address.clone()],
         None => ops::members(&namesrv::cluster_info(&call.access).await?, call.required("clusterName")?)?,
     };
-    let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
-    for address in brokers {
-        match broker::runtime_info(&call.access, &address).await {
-            Ok(runtime) if call.json() => {
-                all.insert(address, runtime);
-            }
-            Ok(runtime) => call.print(&status_rows(&runtime, one.is_none().then_some(&address)))?,
-            Err(error) => failures.push(error),
-        }
-    }
-    if call.json() {
-        call.print_json(&all)?;
-    }
-    settle(failures)
+    let ask = async |address: &str| broker::runtime_info(&call.access, address).await;
+    call.show_each(brokers, ask, |address, runtime| status_rows(runtime, one.is_none().then_some(address))).await
 }
 
 /// A line a key; of several brokers with the address before it.
-fn status_rows(runtime: &BTreeMap<String, String>, address: Option<&String>) -> String {
+fn status_rows(runtime: &BTreeMap<String, String>, address: Option<&str>) -> String {
     let row = |(key, value): (&String, &String)| match address {
         Some(address) => format!("{address:<24} {key:<32}: {value}\n"),
         None => format!("{key:<32}: {value}\n"),
@@ -40,24 +28,21 @@ fn status_rows(runtime: &BTreeMap<String, String>, address: Option<&String>) -> 
 }
 
 pub async fn get_broker_config(call: Call) -> Result<(), Error> {
-    let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
-    for (address, title) in config_targets(&call).await? {
-        let Some(address) = address else {
-            call.print(&title)?;
-            continue;
-        };
-        match broker::config(&call.access, &address).await {
-            Ok(config) if call.json() => {
-                all.insert(address, config.into_iter().collect::<BTreeMap<_, _>>());
-            }
-            Ok(config) => call.print(&format!("{title}{}\n", config_rows(&config)))?,
-            Err(error) => failures.push(error),
+    let mut all = BTreeMap::new();
+    let asking = each(config_targets(&call).await?, async |(address, title)| {
+        let Some(address) = address else { return call.print(&title) };
+        let config = broker::config(&call.access, &address).await?;
+        if !call.json() {
+            call.print(&format!("{title}{}\n", config_rows(&config)))?;
         }
-    }
+        all.insert(address, config);
+        Ok(())
+    });
+    let asked = asking.await;
     if call.json() {
         call.print_json(&all)?;
     }
-    settle(failures)
+    asked
 }
 
 /// The brokers to ask, with Java's titles; a group without a master has a title alone.
@@ -91,14 +76,11 @@ pub async fn update_broker_config(call: Call) -> Result<(), Error> {
             if call.value("updateAllBroker").is_some() { ops::members(&info, cluster)? } else { ops::masters(&info, cluster)? }
         }
     };
-    let mut failures = Vec::new();
-    for address in brokers {
-        match broker::update_config(&call.access, &address, key, value).await {
-            Ok(()) => call.print(&format!("update broker config success, {address}\n"))?,
-            Err(error) => failures.push(error),
-        }
-    }
-    settle(failures)
+    let change = async |address: String| {
+        broker::update_config(&call.access, &address, key, value).await?;
+        call.print(&format!("update broker config success, {address}\n"))
+    };
+    each(brokers, change).await
 }
 
 #[cfg(test)]
@@ -113,14 +95,14 @@ mod tests {
         // Java's keys may hold a path, but none holds `: `.
         let runtime: BTreeMap<String, String> = recorded.lines().filter_map(pair).collect();
         assert_eq!(status_rows(&runtime, None), recorded);
-        assert_eq!(status_rows(&runtime, Some(&"127.0.0.1:20911".into())), golden::stdout("brokerStatus-cluster"));
+        assert_eq!(status_rows(&runtime, Some("127.0.0.1:20911")), golden::stdout("brokerStatus-cluster"));
     }
 
     #[test]
     fn a_brokers_configuration_looks_as_in_java_but_sorted() {
         let recorded = golden::stdout("getBrokerConfig");
         let pair = |line: &str| line.split_once("=  ").map(|(key, value)| (key.trim_end().to_owned(), value.to_owned()));
-        let config: Vec<(String, String)> = recorded.lines().filter_map(pair).collect();
+        let config: BTreeMap<String, String> = recorded.lines().filter_map(pair).collect();
         assert!(config.len() > 300);
         let printed = format!("============127.0.0.1:20911============\n{}\n", config_rows(&config));
         assert_eq!(golden::sorted(&printed), golden::sorted(&recorded));

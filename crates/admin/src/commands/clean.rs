@@ -1,6 +1,6 @@
 //! cleanExpiredCQ, deleteExpiredCommitLog, cleanUnusedTopic.
 
-use super::table::{Call, settle};
+use super::table::{Call, each};
 use crate::ops::broker::{self, Cleaning};
 use crate::ops::{self, BROKER_PORT, Error, namesrv, with_port};
 
@@ -13,10 +13,6 @@ pub async fn clean(call: Call, what: Cleaning) -> Result<(), Error> {
             info.broker_addr_table.values().flat_map(|broker| broker.broker_addrs.values().cloned()).collect()
         }
     };
-    let mut failures = Vec::new();
-    for address in brokers {
-        failures.extend(broker::clean(&call.access, &address, what).await.err());
-    }
-    settle(failures)?;
+    each(brokers, async |address: String| broker::clean(&call.access, &address, what).await).await?;
     call.print("success\n")
 }

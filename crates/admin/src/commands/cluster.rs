@@ -53,13 +53,7 @@ pub async fn cluster_list(call: Call) -> Result<(), Error> {
     loop {
         let info = namesrv::cluster_info(&call.access).await?;
         let (members, failures) = members(&call, &info).await?;
-        if call.json() {
-            call.print_json(&members)?;
-        } else if call.flag("moreStats") {
-            call.print(&more_stats(&members))?;
-        } else {
-            call.print(&base_info(&members))?;
-        }
+        call.show(&members, || if call.flag("moreStats") { more_stats(&members) } else { base_info(&members) })?;
         let Some(interval) = interval else { return settle(failures) };
         failures.iter().for_each(|failure| eprintln!("{failure}"));
         tokio::time::sleep(interval).await;
@@ -78,13 +72,7 @@ async fn members(call: &Call, info: &ClusterInfo) -> Result<(Vec<Member>, Vec<Er
                 eprintln!("note: {}", Error::NoMaster(data.clone()));
             }
             for (id, address) in &data.broker_addrs {
-                let runtime = match broker::runtime_info(&call.access, address).await {
-                    Ok(runtime) => Some(runtime),
-                    Err(error) => {
-                        failures.push(error);
-                        None
-                    }
-                };
+                let runtime = broker::runtime_info(&call.access, address).await.map_err(|error| failures.push(error)).ok();
                 members.push(member(cluster, &data.broker_name, *id, address, runtime, net::now_ms()));
             }
         }

@@ -11,9 +11,9 @@ use protocol::{names, version};
 
 use super::columns::time_digits;
 use super::message::queue_text;
-use super::table::{Call, settle};
+use super::table::{Call, each, settle};
 use crate::ops::consumer::{self, ProcessQueue, RunningInfo, Status, subscribe_the_same};
-use crate::ops::{self, Error, group, message, namesrv};
+use crate::ops::{Error, group, message, namesrv};
 
 /// How often groups are looked at unless told otherwise.
 const ROUND: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ pub async fn consumer_status(call: Call) -> Result<(), Error> {
     let connection = group::consumer_connection(&call.access, name, call.broker().as_deref()).await?;
     if let Some(client_id) = call.value("clientId") {
         let info = consumer::running_info(&call.access, name, client_id, jstack).await?;
-        return if call.json() { call.print_json(&info) } else { call.print(&info_text(&info, &call.zone)) };
+        return call.show(&info, || info_text(&info, &call.zone));
     }
     let now = net::now_ms();
     let (mut infos, mut failures) = (BTreeMap::new(), Vec::new());
@@ -43,11 +43,7 @@ pub async fn consumer_status(call: Call) -> Result<(), Error> {
             Err(error) => failures.push(error),
         }
     }
-    if call.json() {
-        call.print_json(&infos)?;
-    } else {
-        call.print(&(out + &verdict(&infos, net::now_ms())))?;
-    }
+    call.show(&infos, || out + &verdict(&infos, net::now_ms()))?;
     settle(failures)
 }
 
@@ -167,18 +163,11 @@ pub async fn set_consume_mode(call: Call) -> Result<(), Error> {
         },
         pop_share_queue_num: call.number("popShareQueueNum")?.unwrap_or(0),
     };
-    let brokers = match call.broker() {
-        Some(address) => vec![address],
-        None => ops::masters(&namesrv::cluster_info(&call.access).await?, call.required("clusterName")?)?,
+    let set = async |address: String| {
+        consumer::set_mode(&call.access, &address, &mode).await?;
+        call.print(&format!("set consume mode to {address} success.\n"))
     };
-    let mut failures = Vec::new();
-    for address in brokers {
-        match consumer::set_mode(&call.access, &address, &mode).await {
-            Ok(()) => call.print(&format!("set consume mode to {address} success.\n"))?,
-            Err(error) => failures.push(error),
-        }
-    }
-    settle(failures)?;
+    each(call.masters().await?, set).await?;
     let GroupMode { topic, consumer_group, mode, pop_share_queue_num } = mode;
     let mode = mode.name();
     call.print(&format!("topic[{topic}] group[{consumer_group}] consume mode[{mode}] popShareQueueNum[{pop_share_queue_num}]\n"))

@@ -10,24 +10,17 @@ use protocol::{names, version};
 use serde::Serialize;
 
 use super::columns::{cut, map, time_s};
-use super::table::{Call, settle};
+use super::table::{Call, each};
 use crate::ops::group::GroupProgress;
 use crate::ops::{self, Error, group, namesrv, topic};
 
 pub async fn update_sub_group(call: Call) -> Result<(), Error> {
     let config = group_config(&call)?;
-    let brokers = match call.broker() {
-        Some(address) => vec![address],
-        None => ops::masters(&namesrv::cluster_info(&call.access).await?, call.required("clusterName")?)?,
+    let update = async |address: String| {
+        group::update(&call.access, &address, &config).await?;
+        call.print(&format!("create subscription group to {address} success.\n"))
     };
-    let mut failures = Vec::new();
-    for address in brokers {
-        match group::update(&call.access, &address, &config).await {
-            Ok(()) => call.print(&format!("create subscription group to {address} success.\n"))?,
-            Err(error) => failures.push(error),
-        }
-    }
-    settle(failures)?;
+    each(call.masters().await?, update).await?;
     call.print(&group_text(&config))
 }
 
@@ -125,11 +118,8 @@ pub async fn consumer_progress(call: Call) -> Result<(), Error> {
         _ => None,
     };
     let queues = queue_progress(&stats, holders.as_ref());
-    if call.json() {
-        call.print_json(&serde_json::json!({ "group": name, "consumeTps": stats.consume_tps, "queues": queues }))
-    } else {
-        call.print(&progress(&queues, stats.consume_tps, holders.is_some(), &call.zone))
-    }
+    let json = serde_json::json!({ "group": name, "consumeTps": stats.consume_tps, "queues": queues });
+    call.show(&json, || progress(&queues, stats.consume_tps, holders.is_some(), &call.zone))
 }
 
 async fn all_progress(call: &Call) -> Result<(), Error> {
@@ -139,7 +129,7 @@ async fn all_progress(call: &Call) -> Result<(), Error> {
             groups.push(group::progress(&call.access, name).await?);
         }
     }
-    if call.json() { call.print_json(&groups) } else { call.print(&groups_text(&groups)) }
+    call.show(&groups, || groups_text(&groups))
 }
 
 fn groups_text(groups: &[GroupProgress]) -> String {
@@ -234,7 +224,7 @@ fn progress(queues: &[QueueProgress<'_>], tps: f64, with_clients: bool, zone: &T
 pub async fn consumer_connection(call: Call) -> Result<(), Error> {
     let name = call.required("consumerGroup")?;
     let connection = group::consumer_connection(&call.access, name, call.broker().as_deref()).await?;
-    if call.json() { call.print_json(&connection) } else { call.print(&consumers(&connection)) }
+    call.show(&connection, || consumers(&connection))
 }
 
 fn consumers(connection: &ConsumerConnection) -> String {
@@ -269,7 +259,7 @@ fn twins(connections: &[Connection]) -> String {
 pub async fn producer_connection(call: Call) -> Result<(), Error> {
     let (name, topic) = (call.required("producerGroup")?, call.required("topic")?);
     let connections = group::producer_connection(&call.access, name, topic).await?.connection_set;
-    if call.json() { call.print_json(&connections) } else { call.print(&producers(&connections)) }
+    call.show(&connections, || producers(&connections))
 }
 
 fn producers(connections: &[Connection]) -> String {

@@ -8,7 +8,7 @@ use protocol::{names, properties};
 use serde::Serialize;
 
 use super::columns::{map, or_null, parse_time, time_ms};
-use super::table::{Call, settle};
+use super::table::{Call, each, settle};
 use crate::ops::message::{Draft, MAX_PULL, Message, Pull, PullStatus, QueueAt, Sent, Track};
 use crate::ops::{Error, consumer, message, namesrv, query};
 
@@ -51,7 +51,7 @@ async fn send_again(call: &Call, id: &str, found: &Message) -> Result<(), Error>
         )));
     }
     let sent = message::send(&call.access, &draft).await?;
-    if call.json() { call.print_json(&sent) } else { call.print(&resent(id, &sent)) }
+    call.show(&sent, || resent(id, &sent))
 }
 
 fn resent(id: &str, sent: &Sent) -> String {
@@ -79,15 +79,13 @@ pub(super) async fn push_to_client(call: &Call, group: &str, client_id: &str, fo
     }
     let (address, id) = (found.store_host.to_string(), &found.offset_msg_id);
     let result = consumer::consume_directly(&call.access, &address, group, client_id, &found.topic, id).await?;
-    if call.json() {
-        return call.print_json(&result);
-    }
-    let ConsumeResult { auto_commit, consume_result, order, remark, spent_time_mills } = result;
+    let ConsumeResult { auto_commit, consume_result, order, remark, spent_time_mills } = &result;
     let (outcome, remark) = (or_null(consume_result.as_deref()), or_null(remark.as_deref()));
-    call.print(&format!(
+    let text = format!(
         "ConsumeMessageDirectlyResult [order={order}, autoCommit={auto_commit}, consumeResult={outcome}, remark={remark}, \
          spentTimeMills={spent_time_mills}]\n"
-    ))
+    );
+    call.show(&result, || text)
 }
 
 pub async fn query_by_offset(call: Call) -> Result<(), Error> {
@@ -178,15 +176,8 @@ pub async fn print_msg(call: Call) -> Result<(), Error> {
     let (begin, end) = (time(&call, "beginTimestamp")?, time(&call, "endTimestamp")?);
     let route = namesrv::route(&call.access, call.value("lmqParentTopic").unwrap_or(topic)).await?;
     let expression = call.value("subExpression").unwrap_or("*");
-    let mut failures = Vec::new();
-    for at in message::readable_queues(&route, topic)? {
-        match print_queue(&call, &at, expression, (begin, end), body).await {
-            Err(error @ Error::Write { .. }) => return Err(error),
-            Err(error) => failures.push(error),
-            Ok(()) => {}
-        }
-    }
-    settle(failures)
+    let print = async |at: QueueAt| print_queue(&call, &at, expression, (begin, end), body).await;
+    each(message::readable_queues(&route, topic)?, print).await
 }
 
 async fn print_queue(
@@ -280,7 +271,7 @@ pub async fn send_message(call: Call) -> Result<(), Error> {
         queue_id: call.number("qid")?,
     };
     let sent = message::send(&call.access, &draft).await?;
-    if call.json() { call.print_json(&sent) } else { call.print(&sent_table(&sent)) }
+    call.show(&sent, || sent_table(&sent))
 }
 
 fn sent_table(sent: &Sent) -> String {
@@ -327,27 +318,20 @@ pub async fn consume_message(call: Call) -> Result<(), Error> {
 
 /// Shows up to `count` messages of all queues, or of those of the broker that the call names.
 async fn consume_all(call: &Call, queues: Vec<QueueAt>, times: (Option<i64>, Option<i64>), mut count: i64) -> Result<(), Error> {
-    let mut failures = Vec::new();
     let wanted = |at: &QueueAt| call.value("brokerName").is_none_or(|name| name == at.queue.broker_name);
-    for at in queues.into_iter().filter(wanted) {
+    let consume = async |at: QueueAt| {
         if count == 0 {
-            break;
+            return Ok(());
         }
-        let consumed = async {
-            let (min, max) = bounds(call, &at, times).await?;
-            if max - min > count {
-                let id = at.queue.queue_id;
-                say(call, &format!("The older {count} message of the {id} queue will be provided\n"))?;
-            }
-            consume_queue(call, &at, min, max, count).await
-        };
-        match consumed.await {
-            Ok(shown) => count -= shown,
-            Err(error @ Error::Write { .. }) => return Err(error),
-            Err(error) => failures.push(error),
+        let (min, max) = bounds(call, &at, times).await?;
+        if max - min > count {
+            let id = at.queue.queue_id;
+            say(call, &format!("The older {count} message of the {id} queue will be provided\n"))?;
         }
-    }
-    settle(failures)
+        count -= consume_queue(call, &at, min, max, count).await?;
+        Ok(())
+    };
+    each(queues.into_iter().filter(wanted), consume).await
 }
 
 /// Shows up to `count` messages between two offsets, and says where the queue ended if it did. Gives how many.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{Call, settle};
+use super::table::{Call, each};
 use crate::ops::{Error, namesrv};
 
 pub async fn update_kv_config(call: Call) -> Result<(), Error> {
@@ -24,22 +24,16 @@ pub enum Change {
 
 pub async fn change_write_perm(call: Call, change: Change) -> Result<(), Error> {
     let broker = call.required("brokerName")?;
-    let mut failures = Vec::new();
-    for server in &call.access.namesrvs {
+    let on_one = async |server: &String| {
         let changed = match change {
             Change::Wipe => namesrv::wipe_write_perm(&call.access, server, broker).await,
             Change::Add => namesrv::add_write_perm(&call.access, server, broker).await,
         };
-        let outcome = match changed {
-            Ok(topics) => format!("OK, {topics}"),
-            Err(error) => {
-                failures.push(error);
-                "Failed".to_owned()
-            }
-        };
+        let outcome = changed.as_ref().map_or("Failed".to_owned(), |topics| format!("OK, {topics}"));
         call.print(&perm_changed(change, broker, server, &outcome))?;
-    }
-    settle(failures)
+        changed.map(drop)
+    };
+    each(&call.access.namesrvs, on_one).await
 }
 
 fn perm_changed(change: Change, broker: &str, server: &str, outcome: &str) -> String {
@@ -51,24 +45,13 @@ fn perm_changed(change: Change, broker: &str, server: &str, outcome: &str) -> St
 }
 
 pub async fn get_namesrv_config(call: Call) -> Result<(), Error> {
-    let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
-    for server in &call.access.namesrvs {
-        match namesrv::config(&call.access, server).await {
-            Ok(config) if call.json() => {
-                all.insert(server, config.into_iter().collect::<BTreeMap<_, _>>());
-            }
-            Ok(config) => call.print(&format!("============{server}============\n{}", config_rows(&config)))?,
-            Err(error) => failures.push(error),
-        }
-    }
-    if call.json() {
-        call.print_json(&all)?;
-    }
-    settle(failures)
+    let ask = async |server: &str| namesrv::config(&call.access, server).await;
+    let text = |server: &str, config: &_| format!("============{server}============\n{}", config_rows(config));
+    call.show_each(call.access.namesrvs.clone(), ask, text).await
 }
 
 /// A line a key, as for name servers so for brokers.
-pub fn config_rows(config: &[(String, String)]) -> String {
+pub fn config_rows(config: &BTreeMap<String, String>) -> String {
     config.iter().map(|(key, value)| format!("{key:<50}=  {value}\n")).collect()
 }
 
@@ -93,12 +76,8 @@ mod tests {
     #[test]
     fn configurations_look_as_in_java_but_sorted() {
         let recorded = golden::stdout("getNamesrvConfig");
-        let mut config: Vec<(String, String)> = recorded
-            .lines()
-            .filter_map(|line| line.split_once("=  "))
-            .map(|(key, value)| (key.trim_end().to_owned(), value.to_owned()))
-            .collect();
-        config.sort();
+        let pair = |line: &str| line.split_once("=  ").map(|(key, value)| (key.trim_end().to_owned(), value.to_owned()));
+        let config: BTreeMap<String, String> = recorded.lines().filter_map(pair).collect();
         assert_eq!(config.len(), 40);
         let printed = format!("============127.0.0.1:19876============\n{}", config_rows(&config));
         assert_eq!(golden::sorted(&printed), golden::sorted(&recorded));

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use protocol::bodies::{QueueValue, TopicConfig};
 use protocol::{fastjson, names};
 
-use super::table::{Call, settle};
+use super::table::{Call, each};
 use super::topic::topic_config;
-use crate::ops::{self, Error, message, namesrv, topic};
+use crate::ops::{Error, message, namesrv, topic};
 
 pub async fn update_order_conf(call: Call) -> Result<(), Error> {
     let (topic, method) = (call.required("topic")?, call.required("method")?);
@@ -60,19 +60,8 @@ fn share<'c>(queues: &[QueueValue], clients: &[&'c str]) -> BTreeMap<&'c str, Ve
 
 pub async fn update_topic_perm(call: Call) -> Result<(), Error> {
     let (name, perm) = (call.required("topic")?, call.number("perm")?.unwrap_or_default());
-    let one = call.broker();
-    let brokers = match &one {
-        Some(address) => vec![address.clone()],
-        None => ops::masters(&namesrv::cluster_info(&call.access).await?, call.required("clusterName")?)?,
-    };
-    let mut failures = Vec::new();
-    for address in brokers {
-        match change_perm(&call, &address, name, perm).await {
-            Ok(text) => call.print(&text)?,
-            Err(error) => failures.push(error),
-        }
-    }
-    settle(failures)
+    let change = async |address: String| call.print(&change_perm(&call, &address, name, perm).await?);
+    each(call.masters().await?, change).await
 }
 
 async fn change_perm(call: &Call, address: &str, name: &str, perm: i32) -> Result<String, Error> {
@@ -89,24 +78,9 @@ async fn change_perm(call: &Call, address: &str, name: &str, perm: i32) -> Resul
 
 pub async fn get_topic_config(call: Call) -> Result<(), Error> {
     let name = call.required("topic")?;
-    let brokers = match call.broker() {
-        Some(address) => vec![address],
-        None => ops::masters(&namesrv::cluster_info(&call.access).await?, call.required("clusterName")?)?,
-    };
-    let (mut all, mut failures) = (BTreeMap::new(), Vec::new());
-    for address in brokers {
-        match topic::config(&call.access, &address, name).await {
-            Ok(config) => drop(all.insert(address, config)),
-            Err(error) => failures.push(error),
-        }
-    }
-    if call.json() {
-        call.print_json(&all)?;
-    } else {
-        let text = |(address, config)| format!("============{address}============\n{}", topic_config(config));
-        call.print(&all.iter().map(text).collect::<String>())?;
-    }
-    settle(failures)
+    let ask = async |address: &str| topic::config(&call.access, address, name).await;
+    let text = |address: &str, config: &_| format!("============{address}============\n{}", topic_config(config));
+    call.show_each(call.masters().await?, ask, text).await
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub async fn stats_all(call: Call) -> Result<(), Error> {
             all.extend(traffic.into_iter().filter(|t| !active || t.in_24_hours > 0 || t.out_24_hours > 0));
         }
     }
-    if call.json() { call.print_json(&all) } else { call.print(&traffic_text(&all)) }
+    call.show(&all, || traffic_text(&all))
 }
 
 async fn traffic(call: &Call, name: &str) -> Result<Vec<Traffic>, Error> {
@@ -104,10 +104,8 @@ pub async fn broker_consume_stats(call: Call) -> Result<(), Error> {
     let timeout = Duration::from_millis(call.number("timeoutMillis")?.unwrap_or(TIMEOUT_MS));
     let ordered = call.truth("order")?.unwrap_or_default();
     let list = stats::broker_consume_stats(&call.access, &address, ordered, timeout).await?;
-    if call.json() {
-        return call.print_json(&list);
-    }
-    call.print(&progress_text(&list, call.number("level")?.unwrap_or(0), &call.zone))
+    let level = call.number("level")?.unwrap_or(0);
+    call.show(&list, || progress_text(&list, level, &call.zone))
 }
 
 fn progress_text(list: &ConsumeStatsList, level: i64, zone: &TimeZone) -> String {
@@ -156,7 +154,7 @@ pub async fn query_cq(call: Call) -> Result<(), Error> {
         }
     };
     let entries = stats::queue_entries(&call.access, &broker, &request).await?;
-    if call.json() { call.print_json(&entries) } else { call.print(&entries_text(&entries, request.index)) }
+    call.show(&entries, || entries_text(&entries, request.index))
 }
 
 fn entries_text(entries: &QueueEntries, index: i64) -> String {

@@ -52,11 +52,7 @@ pub async fn store_check(call: Call) -> Result<(), Error> {
             "the commit log {directory} can't be read: {reason}. Check that the broker keeps it there, and that you may read it"
         ))
     })?;
-    if call.json() {
-        call.print_json(&json(&directory, &report))?;
-    } else {
-        call.print(&listing(&directory, &report))?;
-    }
+    call.show(&json(&directory, &report), || listing(&directory, &report))?;
     if report.damages.is_empty() { Ok(()) } else { Err(Error::Damaged(report.damages.len())) }
 }
 

@@ -1,5 +1,6 @@
 //! What turns the manual and a command line into a [`Call`].
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches};
 use jiff::tz::TimeZone;
 use net::client::Pool;
 
-use crate::ops::{Access, BROKER_PORT, Error, namesrv_list, with_port};
+use crate::ops::{self, Access, BROKER_PORT, Error, namesrv, namesrv_list, with_port};
 
 /// Where a name server is looked for when neither `-n` nor NAMESRV_ADDR names one: where `ferrocket server` listens.
 pub const DEFAULT_NAMESRV: &str = "127.0.0.1:9876";
@@ -145,6 +146,14 @@ impl Call {
         self.matches.get_flag("json")
     }
 
+    /// The broker that the call names, or else the masters of its cluster.
+    pub async fn masters(&self) -> Result<Vec<String>, Error> {
+        match self.broker() {
+            Some(address) => Ok(vec![address]),
+            None => ops::masters(&namesrv::cluster_info(&self.access).await?, self.required("clusterName")?),
+        }
+    }
+
     pub fn print(&self, text: &str) -> Result<(), Error> {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -157,6 +166,47 @@ impl Call {
         let text = text.map_err(|e| Error::Write { what: "the output as JSON".to_owned(), reason: e.into() })?;
         self.print(&(text + "\n"))
     }
+
+    /// Prints JSON where that is asked for, else the text.
+    pub fn show(&self, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Error> {
+        if self.json() { self.print_json(value) } else { self.print(&text()) }
+    }
+
+    /// Asks each, and shows what it answered: as text at once, as one JSON object at the end.
+    pub async fn show_each<T: serde::Serialize>(
+        &self,
+        addresses: impl IntoIterator<Item = String>,
+        ask: impl AsyncFn(&str) -> Result<T, Error>,
+        text: impl Fn(&str, &T) -> String,
+    ) -> Result<(), Error> {
+        let mut all = BTreeMap::new();
+        let asking = each(addresses, async |address| {
+            let answer = ask(&address).await?;
+            if !self.json() {
+                self.print(&text(&address, &answer))?;
+            }
+            all.insert(address, answer);
+            Ok(())
+        });
+        let asked = asking.await;
+        if self.json() {
+            self.print_json(&all)?;
+        }
+        asked
+    }
+}
+
+/// Does the same to each; where one fails, the others come nevertheless. Output that can't be written ends it.
+pub async fn each<T>(all: impl IntoIterator<Item = T>, mut job: impl AsyncFnMut(T) -> Result<(), Error>) -> Result<(), Error> {
+    let mut failures = Vec::new();
+    for one in all {
+        match job(one).await {
+            Ok(()) => {}
+            Err(error @ Error::Write { .. }) => return Err(error),
+            Err(error) => failures.push(error),
+        }
+    }
+    settle(failures)
 }
 
 /// All went well, or what went wrong.

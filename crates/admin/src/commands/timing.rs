@@ -21,10 +21,8 @@ pub async fn send_msg_status(call: Call) -> Result<(), Error> {
     let body = WORDS.repeat(size.div_ceil(WORDS.len()));
     for nth in 0..count {
         let (sent, ms) = send(&call, topic, &queues[nth % queues.len()], &body).await?;
-        match call.json() {
-            true => call.print_json(&serde_json::json!({ "rt": ms, "sent": sent }))?,
-            false => call.print(&format!("rt={ms}ms, SendResult={}\n", sent_text(&sent)))?,
-        }
+        let json = serde_json::json!({ "rt": ms, "sent": sent });
+        call.show(&json, || format!("rt={ms}ms, SendResult={}\n", sent_text(&sent)))?;
     }
     Ok(())
 }

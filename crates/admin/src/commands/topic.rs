@@ -94,7 +94,7 @@ struct TopicUse {
 pub async fn topic_list(call: Call) -> Result<(), Error> {
     let topics = namesrv::topic_list(&call.access).await?.topic_list;
     if !call.flag("clusterModel") {
-        return if call.json() { call.print_json(&topics) } else { call.print(&lines(&topics)) };
+        return call.show(&topics, || lines(&topics));
     }
     let info = namesrv::cluster_info(&call.access).await?;
     let (mut uses, mut failures) = (Vec::new(), Vec::new());
@@ -106,11 +106,7 @@ pub async fn topic_list(call: Call) -> Result<(), Error> {
             Err(error) => failures.push(error),
         }
     }
-    if call.json() {
-        call.print_json(&uses)?;
-    } else {
-        call.print(&topic_uses(&uses))?;
-    }
+    call.show(&uses, || topic_uses(&uses))?;
     settle(failures)
 }
 
@@ -141,13 +137,10 @@ fn topic_uses(uses: &[TopicUse]) -> String {
 
 pub async fn topic_route(call: Call) -> Result<(), Error> {
     let route = namesrv::route(&call.access, call.required("topic")?).await?;
-    if call.json() {
-        call.print_json(&route)
-    } else if call.flag("list") {
-        call.print(&route_list(&route))
-    } else {
-        call.print(&(String::from_utf8_lossy(&fastjson::to_vec_pretty(&route)).into_owned() + "\n"))
-    }
+    call.show(&route, || match call.flag("list") {
+        true => route_list(&route),
+        false => String::from_utf8_lossy(&fastjson::to_vec_pretty(&route)).into_owned() + "\n",
+    })
 }
 
 fn route_list(route: &TopicRouteData) -> String {
@@ -188,11 +181,9 @@ pub async fn topic_status(call: Call) -> Result<(), Error> {
     let name = call.required("topic")?;
     let route = namesrv::route(&call.access, call.value("cluster").unwrap_or(name)).await?;
     let stats = topic::stats(&call.access, &route, name).await?;
-    if !call.json() {
-        return call.print(&status(&stats, &call.zone));
-    }
     let queues: Vec<QueueStatus> = queue_statuses(&stats).collect();
-    call.print_json(&serde_json::json!({ "topic": name, "topicPutTps": stats.topic_put_tps, "queues": queues }))
+    let json = serde_json::json!({ "topic": name, "topicPutTps": stats.topic_put_tps, "queues": queues });
+    call.show(&json, || status(&stats, &call.zone))
 }
 
 fn queue_statuses(stats: &TopicStats) -> impl Iterator<Item = QueueStatus<'_>> {
@@ -221,7 +212,7 @@ fn status(stats: &TopicStats, zone: &TimeZone) -> String {
 
 pub async fn topic_cluster_list(call: Call) -> Result<(), Error> {
     let clusters = topic::clusters(&call.access, call.required("topic")?).await?;
-    if call.json() { call.print_json(&clusters) } else { call.print(&lines(&clusters)) }
+    call.show(&clusters, || lines(&clusters))
 }
 
 #[cfg(test)]

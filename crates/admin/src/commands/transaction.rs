@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::columns::{cut, time_s};
-use super::table::{Call, settle};
+use super::table::{Call, each};
 use crate::ops::transaction::{self, Pending};
 use crate::ops::{self, Error, namesrv};
 
@@ -14,18 +14,14 @@ pub async fn transactions(call: Call) -> Result<(), Error> {
     let limit = call.number("maxNum")?.unwrap_or(LIMIT);
     let (group, topic) = (call.value("producerGroup"), call.value("topic"));
     let wanted = |half: &Pending| group.is_none_or(|g| g == half.producer_group) && topic.is_none_or(|t| t == half.topic);
-    let (mut all, mut failures) = (Vec::new(), Vec::new());
-    for address in brokers(&call).await? {
-        match transaction::pending(&call.access, &address, net::now_ms(), limit, wanted).await {
-            Ok(pending) => all.extend(pending),
-            Err(error) => failures.push(error),
-        }
-    }
-    match call.json() {
-        true => call.print_json(&all)?,
-        false => call.print(&rows(&all, &call.zone))?,
-    }
-    settle(failures)
+    let mut all = Vec::new();
+    let asking = each(brokers(&call).await?, async |address: String| {
+        all.extend(transaction::pending(&call.access, &address, net::now_ms(), limit, wanted).await?);
+        Ok(())
+    });
+    let asked = asking.await;
+    call.show(&all, || rows(&all, &call.zone))?;
+    asked
 }
 
 pub async fn end_transaction(call: Call) -> Result<(), Error> {

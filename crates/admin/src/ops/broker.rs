@@ -37,8 +37,8 @@ pub async fn clean(access: &Access, broker: &str, what: Cleaning) -> Result<(), 
     Ok(())
 }
 
-/// A broker's configuration, sorted by key.
-pub async fn config(access: &Access, broker: &str) -> Result<Vec<(String, String)>, Error> {
+/// A broker's configuration.
+pub async fn config(access: &Access, broker: &str) -> Result<BTreeMap<String, String>, Error> {
     let answer = access.pool.call(broker, &GetBrokerConfig {}, &[], TIMEOUT).await?;
     Ok(config_lines(answer.body()))
 }

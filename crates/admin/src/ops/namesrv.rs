@@ -1,5 +1,7 @@
 //! What name servers know: routes, clusters, key-values, their own configuration.
 
+use std::collections::BTreeMap;
+
 use net::client::{Answer, ClientError};
 use protocol::bodies::{ClusterInfo, TopicList, TopicRouteData};
 use protocol::header::Typed;
@@ -94,8 +96,8 @@ pub async fn add_write_perm(access: &Access, namesrv: &str, broker_name: &str) -
     Ok(answer.fields(|header| Ok(AddWritePermReply::read(&header.fields)?.add_topic_count))?)
 }
 
-/// A name server's configuration, sorted by key.
-pub async fn config(access: &Access, namesrv: &str) -> Result<Vec<(String, String)>, Error> {
+/// A name server's configuration.
+pub async fn config(access: &Access, namesrv: &str) -> Result<BTreeMap<String, String>, Error> {
     let answer = ask_one(access, namesrv, &GetNamesrvConfig {}, &[]).await?;
     Ok(config_lines(answer.body()))
 }
@@ -112,12 +114,9 @@ pub async fn put_order_conf(access: &Access, topic: &str, order_conf: &str) -> R
 }
 
 /// Reads the text in which servers answer their configuration: a line a key, nothing escaped.
-pub(super) fn config_lines(body: &[u8]) -> Vec<(String, String)> {
+pub(super) fn config_lines(body: &[u8]) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(body);
-    let mut pairs: Vec<(String, String)> =
-        text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    pairs.sort();
-    pairs
+    text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
 /// One line of properties. Servers read it as java.util.Properties does: backslashes are doubled.
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     fn configurations_are_lines() {
-        assert_eq!(config_lines(b"b=x=y\na=\n\n"), [("a".into(), String::new()), ("b".into(), "x=y".into())]);
+        assert_eq!(config_lines(b"b=x=y\na=\n\n"), [("a".into(), String::new()), ("b".into(), "x=y".into())].into());
         assert_eq!(config_line("k", "c:\\d"), "k=c:\\\\d\n");
     }
 }

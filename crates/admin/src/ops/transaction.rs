@@ -134,9 +134,8 @@ async fn start(access: &Access, at: &QueueAt) -> Result<i64, Error> {
     }
 }
 
-fn settings(config: &[(String, String)]) -> Settings {
-    let all: BTreeMap<_, _> = config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let ms = |key, default| all.get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
+fn settings(config: &BTreeMap<String, String>) -> Settings {
+    let ms = |key, default| config.get(key).and_then(|value| value.parse().ok()).unwrap_or(default);
     Settings { time_out: ms("transactionTimeOut", 6000), interval: ms("transactionCheckInterval", 30_000) }
 }
 
@@ -163,7 +162,7 @@ mod tests {
             topic: names::TRANS_HALF_TOPIC,
             properties,
         };
-        let settings = settings(&[("transactionTimeOut".into(), "4000".into())]);
+        let settings = settings(&[("transactionTimeOut".into(), "4000".into())].into());
         Pending::new(&Message::from(&record), "10.0.0.2:10911", settings, 61_000)
     }
 
