@@ -157,7 +157,7 @@ fn download_jars(version: &str, jars: &Path) {
     run(&mut maven);
 }
 
-const SOURCES: [(&str, &str); 12] = [
+const SOURCES: [(&str, &str); 13] = [
     ("Driver.java", include_str!("../java/Driver.java")),
     ("Transactions.java", include_str!("../java/Transactions.java")),
     ("OldTransaction.java", include_str!("../java/OldTransaction.java")),
@@ -169,6 +169,7 @@ const SOURCES: [(&str, &str); 12] = [
     ("Features.java", include_str!("../java/Features.java")),
     ("Pop.java", include_str!("../java/Pop.java")),
     ("Groups.java", include_str!("../java/Groups.java")),
+    ("Steady.java", include_str!("../java/Steady.java")),
     ("PullStatuses.java", include_str!("../java/PullStatuses.java")),
 ];
 
@@ -176,9 +177,8 @@ const SOURCES: [(&str, &str); 12] = [
 fn has_part(version: &str, part: &str) -> bool {
     match part {
         "OldTransaction.java" => matches!(version, "3.2.6" | "4.2.0"),
-        "Groups.java" => matches!(version, "4.9.4" | "5.4.0"),
         "Orderly.java" | "SendBatch.java" => version != "3.2.6",
-        "Features.java" => matches!(version, "4.9.4" | "5.4.0"),
+        "Features.java" | "Groups.java" | "Steady.java" => matches!(version, "4.9.4" | "5.4.0"),
         "Pop.java" | "Timer.java" => version.starts_with('5'),
         "Transaction.java" | "LitePull.java" => !matches!(version, "3.2.6" | "4.2.0"),
         _ => true,

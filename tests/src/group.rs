@@ -185,10 +185,14 @@ impl Group {
         }
     }
 
+    /// The id of a broker's process, which runs.
+    pub fn pid(&self, number: usize) -> Pid {
+        Pid::from_child(self.members[number].child.as_ref().expect("it runs"))
+    }
+
     /// Sends a broker a signal.
     pub fn signal(&self, number: usize, signal: Signal) {
-        let child = self.members[number].child.as_ref().expect("it runs");
-        kill_process(Pid::from_child(child), signal).unwrap();
+        kill_process(self.pid(number), signal).unwrap();
     }
 
     /// What `ferrocket admin` prints.
@@ -204,7 +208,8 @@ impl Group {
         pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
     }
 
-    fn end(&self, number: usize) -> u64 {
+    /// Where a broker's commit log ends.
+    pub fn end(&self, number: usize) -> u64 {
         self.status(number).get("commitLogMaxOffset").and_then(|end| end.parse().ok()).unwrap_or(0)
     }
 

@@ -4,6 +4,7 @@ mod boot;
 mod broker_process;
 mod ha;
 mod logging;
+mod migrate;
 mod namesrv_process;
 mod reach;
 mod registration;
@@ -44,6 +45,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Have a Ferrocket slave take the place of the Java broker that it copies, while clients run.
+    Migrate(migrate::Options),
     /// Measure a broker, this project's or Java's, under load.
     Bench(bench::Args),
     /// Print completions for a shell, to be put where the shell looks for them.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Namesrv(options) => namesrv_process::run(&options),
         Command::Broker(options) => broker_process::run(&options),
         Command::Shutdown(options) => Ok(shutdown::run(&options)),
+        Command::Migrate(options) => migrate::run(&options),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| 0),
         Command::Admin { arguments } => return admin(arguments),
         Command::Completions { shell } => {

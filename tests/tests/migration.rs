@@ -1,0 +1,147 @@
+//! A running Java broker is replaced while clients send and consume, and masters die while they do.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use tests::{Client, Group, Whose, binary, java_client, wait_for};
+
+const SLAVE: &str = "brokerId=1\nbrokerRole=SLAVE\n";
+
+/// How many messages of a steady producer were taken, and the longest time in ms between two of them.
+fn count(client: &mut Client, producer: &str) -> (usize, u64) {
+    let answer = client.call(&["Steady", "count", producer]);
+    (answer[0].parse().unwrap(), answer[1].parse().unwrap())
+}
+
+/// Waits until a steady producer has sent some more.
+fn wait_for_sends(client: &mut Client, producer: &str) {
+    let (before, _) = count(client, producer);
+    wait_for("more messages to be taken", || (count(client, producer).0 > before + 20).then_some(()));
+}
+
+/// Waits until a consumer has got all that was acknowledged.
+fn wait_for_all(client: &mut Client, consumer: &str, sent: &BTreeSet<String>) {
+    wait_for("all that was acknowledged to be consumed", || {
+        let got: BTreeSet<String> = client.bodies(&["poll", consumer, "0"]).into_iter().collect();
+        sent.is_subset(&got).then_some(())
+    });
+}
+
+/// `ferrocket migrate`, which goes on to forward connections until it is killed.
+struct Migration(Child);
+
+impl Drop for Migration {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn migrate(slave: &str, stop: &str) -> Command {
+    let mut command = Command::new(binary());
+    command.args(["migrate", "-b", slave, "--stop", stop, "--forward", "600"]);
+    command
+}
+
+fn a_java_broker_is_replaced(version: &'static str) {
+    let Some(mut client) = java_client(version) else { return };
+    let mut group = Group::start();
+    let Some(java) = group.add(Whose::Java(version), "brokerName=a\nbrokerRole=ASYNC_MASTER\n") else { return };
+    let server = group.name_server();
+    group.admin(&["updateTopic", "-b", &group.broker(java), "-n", &server, "-t", "Orders", "-r", "4", "-w", "4"]);
+    client.call(&["push", &server, "readers", "Orders", "*", "0"]);
+    client.call(&["Steady", "start", "default", &server, "Orders", "0"]);
+    client.call(&["Steady", "start", "quick", &server, "Orders", "1000"]);
+    wait_for_sends(&mut client, "default");
+    let slave = group.add(Whose::Ferrocket, &format!("brokerName=a\n{SLAVE}")).unwrap();
+    let refused = migrate(&group.broker(slave), "false").output().unwrap();
+    let refused = format!("{}{}", String::from_utf8_lossy(&refused.stdout), String::from_utf8_lossy(&refused.stderr));
+    assert!(refused.contains("takes messages again") && refused.contains("`false` failed"), "{refused}");
+    wait_for_sends(&mut client, "default");
+    wait_for_sends(&mut client, "quick");
+    let stop = format!("kill {}", group.pid(java).as_raw_nonzero());
+    let mut migration = Migration(migrate(&group.broker(slave), &stop).stdout(Stdio::piped()).spawn().unwrap());
+    let told = BufReader::new(migration.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let held = told.take_while(|line| !line.starts_with("done")).find(|line| line.contains("leads to"));
+    let held = held.expect("migrate says that it forwards");
+    group.kill(java);
+    wait_for_sends(&mut client, "default");
+    let (_, gap) = count(&mut client, "default");
+    println!("Java {version} to Ferrocket: {held}");
+    let sent: BTreeSet<String> = client.bodies(&["Steady", "stop", "default"]).into_iter().collect();
+    wait_for_all(&mut client, "readers", &sent);
+    // Who has looked for the new address needs the old one no more.
+    wait_for_sends(&mut client, "quick");
+    drop(migration);
+    wait_for_sends(&mut client, "quick");
+    println!("{} messages acknowledged, all consumed; the longest time without one was {gap} ms", sent.len());
+    assert!(gap < 30_000);
+}
+
+#[test]
+fn a_java_broker_4_9_4_is_replaced() {
+    a_java_broker_is_replaced("4.9.4");
+}
+
+#[test]
+fn a_java_broker_5_4_0_is_replaced() {
+    a_java_broker_is_replaced("5.4.0");
+}
+
+/// A setting of a longer run.
+fn variable(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Kills a master and promotes its slave. Gives the ms from the command until a message was taken.
+fn take_over(client: &mut Client, group: &mut Group, master: usize, slave: usize) -> u128 {
+    let end = group.end(master);
+    wait_for("the slave to be in sync", || (end > 0 && group.end(slave) >= end).then_some(()));
+    group.kill(master);
+    let address = group.broker(slave);
+    let commanded = wait_for("the promotion", || {
+        let at = Instant::now();
+        let said = group.admin(&["promoteSlave", "-b", &address, "-r", "SYNC_MASTER"]);
+        said.contains("is the master of its group").then_some(at)
+    });
+    let (before, _) = count(client, "steady");
+    wait_for("a message to be taken", || (count(client, "steady").0 > before).then_some(()));
+    commanded.elapsed().as_millis()
+}
+
+/// More than the short form: PROMOTE_ROUNDS, PROMOTE_GROUPS (pairs of brokers), PROMOTE_POLL_MS (the producer's
+/// pollNameServerInterval; 0 for its default of 30 s).
+#[test]
+fn slaves_take_over_from_masters_that_die() {
+    let Some(mut client) = java_client("4.9.4") else { return };
+    let (rounds, pairs) = (variable("PROMOTE_ROUNDS", 2), variable("PROMOTE_GROUPS", 1));
+    let mut group = Group::start();
+    let brokers: Vec<[usize; 2]> = (0..pairs)
+        .map(|number| {
+            let settings = [format!("brokerName=b{number}\nbrokerRole=SYNC_MASTER\n"), format!("brokerName=b{number}\n{SLAVE}")];
+            settings.map(|settings| group.add(Whose::Ferrocket, &settings).unwrap())
+        })
+        .collect();
+    let (server, [mut master, mut slave]) = (group.name_server(), brokers[0]);
+    group.admin(&["updateTopic", "-c", "DefaultCluster", "-n", &server, "-t", "Orders", "-r", "4", "-w", "4"]);
+    let poll = variable("PROMOTE_POLL_MS", 1000).to_string();
+    client.call(&["Steady", "start", "steady", &server, "Orders", &poll]);
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        wait_for_sends(&mut client, "steady");
+        times.push(take_over(&mut client, &mut group, master, slave));
+        group.launch(master);
+        (master, slave) = (slave, master);
+    }
+    wait_for_sends(&mut client, "steady");
+    let sent: BTreeSet<String> = client.bodies(&["Steady", "stop", "steady"]).into_iter().collect();
+    assert!(!sent.is_empty());
+    client.call(&["push", &server, "readers", "Orders", "*", "0"]);
+    wait_for_all(&mut client, "readers", &sent);
+    println!(
+        "{pairs} pairs, pollNameServerInterval {poll}: {} acknowledged, none lost; ms until a message was taken: {times:?}",
+        sent.len()
+    );
+}
