@@ -112,9 +112,9 @@ pub(crate) struct Options {
     /// Run on this core alone.
     #[arg(long, value_name = "CORE")]
     pub pin: Option<usize>,
-    /// The server's process, for its CPU time and memory.
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
+    /// The server's process, or several, for their CPU time and memory.
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub server_pid: Vec<u32>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -144,7 +144,7 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Transaction(options) => (options.clone(), Work::Transaction),
         Command::Timer { options, delay } => {
             pin(options)?;
-            let before = Usage::of(options.server_pid)?;
+            let before = Usage::of(&options.server_pid)?;
             let answers = timer::run(options, delay)?;
             return print(options, &answers, &before, "lateness");
         }
@@ -156,7 +156,7 @@ pub fn run(args: &Args) -> Result<()> {
     pin(&options)?;
     let mut load = Load::open(&options, work)?;
     load.run(Duration::from_secs(options.warmup))?;
-    let before = Usage::of(options.server_pid)?;
+    let before = Usage::of(&options.server_pid)?;
     let answers: Answers = load.run(Duration::from_secs(options.duration))?;
     print(&options, &answers, &before, "request latency")
 }
@@ -169,7 +169,7 @@ fn pin(options: &Options) -> Result<()> {
 }
 
 fn print(options: &Options, answers: &Answers, before: &Usage, latency: &'static str) -> Result<()> {
-    let report = Report::of(answers, before, &Usage::of(options.server_pid)?, latency);
+    let report = Report::of(answers, before, &Usage::of(&options.server_pid)?, latency);
     if options.json {
         println!("{}", serde_json::to_string(&report)?)
     } else {

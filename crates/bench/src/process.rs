@@ -1,4 +1,4 @@
-//! What a process has used, from `/proc`.
+//! What processes have used, from `/proc`.
 
 use anyhow::{Context, Result};
 
@@ -11,9 +11,17 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What a process has used; zeros where none is named.
-    pub fn of(pid: Option<u32>) -> Result<Self> {
-        let Some(pid) = pid else { return Ok(Self::default()) };
+    /// What processes have used together; zeros where none is named.
+    pub fn of(pids: &[u32]) -> Result<Self> {
+        let all = pids.iter().map(|pid| Self::of_one(*pid)).collect::<Result<Vec<_>>>()?;
+        Ok(all.into_iter().fold(Self::default(), |sum, one| Self {
+            cpu_seconds: sum.cpu_seconds + one.cpu_seconds,
+            resident_kib: sum.resident_kib + one.resident_kib,
+            anonymous_kib: sum.anonymous_kib + one.anonymous_kib,
+        }))
+    }
+
+    fn of_one(pid: u32) -> Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("no process {pid}"))?;
         // The name may hold blanks; the numbers begin behind its bracket.
         let numbers: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
