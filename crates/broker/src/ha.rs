@@ -1,16 +1,17 @@
 //! Master and slave groups: the slaves that this broker sends its log to, and the master that it copies.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use protocol::bodies::{HaMaster, HaSlave, HaStatus};
 use protocol::exchange::Call;
 use protocol::fastjson;
 use protocol::requests::ExchangeBrokerHaInfo;
-use replication::ha::Extent;
+use replication::ha::{Extent, HEADER_LENGTH, LinkError, MasterLink, REPORT_LENGTH, SlaveLink, Turn};
 use replication::replicas::{Demand, Peer, Replicas, Standing};
 use store::CopyError;
+use store::log::Slice;
 
 use crate::Broker;
 use crate::handlers::Handled;
@@ -38,6 +39,42 @@ pub struct Ha {
     pub promoting: Mutex<()>,
     /// Where the log ended when the broker was opened.
     first_end: u64,
+    /// Slaves have no more than this of the log: where it ended when this broker became the master, and what was sent since.
+    pub known: AtomicU64,
+}
+
+/// A master's connection with a slave.
+pub struct Serving {
+    id: u64,
+    link: MasterLink,
+}
+
+/// What a master does next on a connection.
+pub enum Step {
+    /// Send these bytes, and the log's behind them.
+    Send([u8; HEADER_LENGTH], Option<Slice>),
+    /// Wait until there is more log or a report, but not beyond this time.
+    Wait { until: i64 },
+}
+
+/// Why a slave is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{0}")]
+    NotNow(String),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the commit log does not have {0} any more: the slave is too far behind, and has to begin anew")]
+    Gone(u64),
+}
+
+/// Why a slave's connection with its master is given up.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
 }
 
 /// A slave's connection with its master.
@@ -61,11 +98,48 @@ impl Ha {
 }
 
 impl Broker {
-    /// A slave has connected; `id` is the connection's, never used twice.
-    pub fn slave_joined(&self, id: u64, address: String) {
+    /// A slave has connected; `id` is the connection's, never used twice. What a slave is sent is the log of one master:
+    /// one that is a slave itself, or does not yet know where its own log goes on, sends none.
+    pub fn serve(&self, id: u64, address: String, now: i64) -> Result<Serving, ServeError> {
+        self.epochs_settled().map_err(|refusal| ServeError::NotNow(refusal.remark))?;
+        if self.is_slave() {
+            return Err(ServeError::NotNow(format!("{} is a slave itself and has no slaves", self.address())));
+        }
+        self.slave_joined(id, address);
+        Ok(Serving { id, link: MasterLink::new(now) })
+    }
+
+    pub(crate) fn slave_joined(&self, id: u64, address: String) {
         tracing::info!("slave {address} has connected");
         self.ha.slaves.fetch_add(1, Ordering::Relaxed);
         self.ha.replicas.lock().joined(id, address);
+    }
+
+    /// Takes what came from a slave. `true` where it says how far it is.
+    pub fn reported(&self, serving: &mut Serving, bytes: &[u8], now: i64) -> Result<bool, LinkError> {
+        let newest = serving.link.read(bytes, now, &self.ha_extent())?;
+        if let Some(end) = newest {
+            self.slave_acked(serving.id, end, now);
+        }
+        Ok(newest.is_some())
+    }
+
+    /// What is to be done on a connection at `now`.
+    pub fn next_step(&self, serving: &mut Serving, now: i64) -> Result<Step, ServeError> {
+        let config = self.config();
+        Ok(match serving.link.turn(now, &self.ha_extent(), &config.ha_timing(), &config.ha_pace())? {
+            Turn::Send { offset, most } => {
+                let slice = self.store.log_bytes(offset, most).ok_or(ServeError::Gone(offset))?;
+                let header = serving.link.frame(slice.bytes().len(), now);
+                let next = serving.link.next().unwrap_or_default();
+                // A part of what is sent may arrive, whatever becomes of the connection.
+                self.ha.known.fetch_max(next, Ordering::Relaxed);
+                self.slave_sent(serving.id, next, serving.link.bytes_a_second());
+                Step::Send(header, Some(slice))
+            }
+            Turn::Heartbeat(header) => Step::Send(header, None),
+            Turn::Wait { until } => Step::Wait { until },
+        })
     }
 
     pub fn slave_left(&self, id: u64, why: &str) {
@@ -77,22 +151,23 @@ impl Broker {
     }
 
     /// A slave has the log up to `end`.
-    pub fn slave_acked(&self, id: u64, end: u64, now: i64) {
+    pub(crate) fn slave_acked(&self, id: u64, end: u64, now: i64) {
         self.ha.replicas.lock().acked(id, end);
         self.answer_waiting(now);
     }
 
     /// A slave was sent the log up to `next`.
-    pub fn slave_sent(&self, id: u64, next: u64, bytes_a_second: u64) {
+    pub(crate) fn slave_sent(&self, id: u64, next: u64, bytes_a_second: u64) {
         self.ha.replicas.lock().sent(id, next, bytes_a_second);
     }
 
     /// The log, as connections with slaves need to know it.
-    pub fn ha_extent(&self) -> Extent {
+    fn ha_extent(&self) -> Extent {
         let (written, _) = self.store.written_and_persisted();
         let min = self.store.min_offset();
         let first = if self.config().sync_from_last_file { self.store.last_file().max(min) } else { min };
-        Extent { min, visible: self.store.visible(), written, first }
+        let known = self.ha.known.load(Ordering::Relaxed).max(self.store.recovered().end);
+        Extent { min, visible: self.store.visible(), written, first, known }
     }
 
     /// Tells those who send the log to slaves, or tell a master of it, that there is more.
@@ -123,7 +198,7 @@ impl Broker {
     }
 
     /// So many bytes came from the master.
-    pub fn master_heard(&self, bytes: usize, now: i64) {
+    pub(crate) fn master_heard(&self, bytes: usize, now: i64) {
         self.ha.follows.store(true, Ordering::Relaxed);
         let mut link = self.ha.link.lock();
         link.heard = now;
@@ -132,11 +207,6 @@ impl Broker {
             link.second = (now, 0);
         }
         link.second.1 += bytes as u64;
-    }
-
-    /// The master was told how far this slave is.
-    pub fn master_told(&self, now: i64) {
-        self.ha.link.lock().wrote = now;
     }
 
     /// The master's log does not come in any more.
@@ -149,6 +219,22 @@ impl Broker {
     /// Whether this is a slave that is connected with its master.
     pub(crate) fn follows(&self) -> bool {
         self.ha.follows.load(Ordering::Relaxed)
+    }
+
+    /// Takes what came from the master.
+    pub fn take_log(&self, link: &mut SlaveLink, mut bytes: &[u8], now: i64) -> Result<(), FollowError> {
+        self.master_heard(bytes.len(), now);
+        while let Some((offset, piece)) = link.read(&mut bytes, now)? {
+            self.copy(offset, piece, now)?;
+        }
+        Ok(())
+    }
+
+    /// What the master is to be told at `now`, where something is.
+    pub fn log_report(&self, link: &mut SlaveLink, now: i64) -> Option<[u8; REPORT_LENGTH]> {
+        let report = link.report(self.store.copied(), now, &self.config().ha_timing())?;
+        self.ha.link.lock().wrote = now;
+        Some(report)
     }
 
     /// Appends what the master has at `offset` of its log.

@@ -50,7 +50,7 @@ use crate::asked::Unanswered;
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
-pub use crate::ha::Master;
+pub use crate::ha::{FollowError, Master, ServeError, Serving, Step};
 use crate::handlers::send::{Reply, Sends, Waiting};
 use crate::handlers::{
     Handled, admin, clients as client_handlers, consume, inspect, pull, recall, reply, reset, send, send_back, topics,
@@ -244,6 +244,7 @@ impl Broker {
                 broker.limit_offsets();
             }
             broker.read_pops(now);
+            broker.settle_epochs(now)?;
         }
         Ok(broker)
     }

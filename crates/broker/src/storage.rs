@@ -111,6 +111,9 @@ impl Broker {
         if let Err(error) = self.store.prepare() {
             tracing::error!("{error}");
         }
+        if let Err(error) = self.settle_epochs(now) {
+            tracing::error!("no slave is sent the log before its epoch is noted, which is tried again: {error}");
+        }
         let more = self.index_keys();
         if due(&self.storage.disk, now, DISK_MS) {
             self.watch_disk(&config);

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use broker::Broker;
+use broker::epochs::NoCopy;
+use broker::{Broker, Serving, Step};
 use net::client::{CONNECT_TIMEOUT, Client, ClientError};
 use net::now_ms;
 use parking_lot::Mutex;
 use protocol::bodies::KvTable;
 use protocol::requests::GetBrokerRuntimeInfo;
-use replication::ha::{MasterLink, SlaveLink, Turn};
+use replication::ha::SlaveLink;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,38 +90,31 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receive
 
 async fn serve_slave(broker: Arc<Broker>, stream: TcpStream, address: SocketAddr, grew: watch::Receiver<()>) {
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let now = now_ms();
-    let (link, reported) = (Mutex::new(MasterLink::new(now)), Notify::new());
-    broker.slave_joined(id, address.to_string());
+    let serving = match broker.serve(id, address.to_string(), now_ms()) {
+        Ok(serving) => serving,
+        Err(why) => return tracing::warn!("slave {address} is sent nothing: {why}"),
+    };
+    let (serving, reported) = (Mutex::new(serving), Notify::new());
     let ended = async {
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
         tokio::select! {
-            ended = take_reports(&broker, id, read, &link, &reported) => ended,
-            ended = send_log(&broker, id, write, &link, &reported, grew) => ended,
+            ended = take_reports(&broker, read, &serving, &reported) => ended,
+            ended = send_log(&broker, write, &serving, &reported, grew) => ended,
         }
     };
     let why = ended.await.map_or_else(|error: anyhow::Error| format!("{error:#}"), |()| "it closed the connection".into());
     broker.slave_left(id, &why);
 }
 
-async fn take_reports(
-    broker: &Broker,
-    id: u64,
-    mut read: OwnedReadHalf,
-    link: &Mutex<MasterLink>,
-    reported: &Notify,
-) -> Result<()> {
+async fn take_reports(broker: &Broker, mut read: OwnedReadHalf, serving: &Mutex<Serving>, reported: &Notify) -> Result<()> {
     let mut buffer = [0; 4096];
     loop {
         let count = read.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
-        let now = now_ms();
-        let acked = link.lock().read(&buffer[..count], now, &broker.ha_extent())?;
-        if let Some(end) = acked {
-            broker.slave_acked(id, end, now);
+        if broker.reported(&mut serving.lock(), &buffer[..count], now_ms())? {
             reported.notify_one();
         }
     }
@@ -128,28 +122,21 @@ async fn take_reports(
 
 async fn send_log(
     broker: &Broker,
-    id: u64,
     mut write: OwnedWriteHalf,
-    link: &Mutex<MasterLink>,
+    serving: &Mutex<Serving>,
     reported: &Notify,
     mut grew: watch::Receiver<()>,
 ) -> Result<()> {
     loop {
         grew.borrow_and_update();
-        let (now, config) = (now_ms(), broker.config());
-        let turn = link.lock().turn(now, &broker.ha_extent(), &config.ha_timing(), &config.ha_pace())?;
-        match turn {
-            Turn::Send { offset, most } => {
-                let slice = broker.store.log_bytes(offset, most).with_context(|| {
-                    format!("the commit log does not have {offset} any more: the slave is too far behind, and has to begin anew")
-                })?;
-                let header = link.lock().frame(slice.bytes().len(), now);
-                write.write_all_buf(&mut bytes::Buf::chain(&header[..], slice.bytes())).await?;
-                let link = link.lock();
-                broker.slave_sent(id, link.next().unwrap_or_default(), link.bytes_a_second());
+        let now = now_ms();
+        let step = broker.next_step(&mut serving.lock(), now)?;
+        match step {
+            Step::Send(header, log) => {
+                let log = log.as_ref().map_or(&[][..], |slice| slice.bytes());
+                write.write_all_buf(&mut bytes::Buf::chain(&header[..], log)).await?;
             }
-            Turn::Heartbeat(header) => write.write_all(&header).await?,
-            Turn::Wait { until } => {
+            Step::Wait { until } => {
                 let wait = Duration::from_millis((until - now).max(1) as u64);
                 tokio::select! {
                     more = grew.changed() => more?,
@@ -181,20 +168,6 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
     if broker.store.rebuilding().is_some() {
         return Ok(());
     }
-    if let Some(address) = broker.master().address
-        && let Some(epochs) = rejoin::epochs_of(&address).await?
-    {
-        let own = broker.epochs().unwrap_or_default();
-        if epochs.current() < own.current() {
-            bail!("it is the master of epoch {}, and this broker's log is of epoch {}", epochs.current(), own.current());
-        }
-        let (end, _) = broker.store.written_and_persisted();
-        if own.parts_from(&epochs).is_some_and(|at| at < end) {
-            reopen.notify_one();
-            bail!("this broker's log goes on beyond the place where that one took over: it is opened again, and cut there");
-        }
-        broker.take_epochs(epochs)?;
-    }
     // What is reported as the end of the log counts as kept.
     let syncing = broker.clone();
     tokio::task::spawn_blocking(move || syncing.sync(now_ms())).await??;
@@ -202,6 +175,16 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
     let mut stream = connecting.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).with_context(|| origin(broker))?;
     stream.set_nodelay(true)?;
     check_master(broker, &stream).await?;
+    // Asked for while that connection is there, so that no other epoch's log comes on it.
+    if let Some(address) = broker.master().address
+        && let Some(epochs) = rejoin::epochs_of(&address).await?
+        && let Err(why) = broker.follow(epochs)
+    {
+        if let NoCopy::Beyond { .. } = why {
+            reopen.notify_one();
+        }
+        return Err(why.into());
+    }
     let start = start_of_copy(broker).await?;
     tracing::info!("copying the log of the master at {master} from {start}");
     broker.note_wrong("copy", None);
@@ -210,9 +193,8 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
     while broker.is_slave() && broker.master().ha_address.as_deref() == Some(master) {
         grew.borrow_and_update();
         let (now, timing) = (now_ms(), broker.config().ha_timing());
-        if let Some(report) = link.report(broker.store.copied(), now, &timing) {
+        if let Some(report) = broker.log_report(&mut link, now) {
             stream.write_all(&report).await?;
-            broker.master_told(now);
         }
         let wait = Duration::from_millis((link.wait_until(now, &timing)? - now).max(1) as u64);
         tokio::select! {
@@ -221,11 +203,7 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
                 if count == 0 {
                     bail!("the master closed the connection; its log says why");
                 }
-                let (mut bytes, now) = (&buffer[..count], now_ms());
-                broker.master_heard(count, now);
-                while let Some((offset, piece)) = link.read(&mut bytes, now)? {
-                    broker.copy(offset, piece, now)?;
-                }
+                broker.take_log(&mut link, &buffer[..count], now_ms())?;
             }
             more = grew.changed() => more?,
             () = tokio::time::sleep(wait) => {}
@@ -267,9 +245,9 @@ async fn check_master(broker: &Broker, stream: &TcpStream) -> Result<()> {
 /// without any asks for the first offset that the master has. Where that is 0 it asks for the second byte: the first one
 /// is the highest of a record's length, and is 0.
 async fn start_of_copy(broker: &Arc<Broker>) -> Result<u64> {
-    let (end, _) = broker.store.written_and_persisted();
-    let Some(address) = broker.master().address.filter(|_| end == 0 && !broker.config().sync_from_last_file) else {
-        return Ok(end);
+    let from = broker.store.copied_from();
+    let Some(address) = broker.master().address.filter(|_| from == 0 && !broker.config().sync_from_last_file) else {
+        return Ok(from);
     };
     let client = Client::connect(&address).await?;
     let table: KvTable = match client.call(&GetBrokerRuntimeInfo {}, &[], ASK_TIMEOUT).await?.success() {

@@ -78,6 +78,8 @@ impl Registrar {
     /// Registers with all name servers, and gives the answers that waited for it.
     pub async fn register_now(&self) {
         let ticket = self.broker.registration_begins();
+        // Who looks behind its own registration sees itself alone.
+        self.look_for_newer_master().await;
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         let all = async {
             for registering in self.register(round) {
@@ -100,13 +102,12 @@ impl Registrar {
 
     /// A master of a group that finds another one in a newer epoch takes no messages any more, and follows it.
     async fn look_for_newer_master(&self) {
-        let Some(own) = self.broker.epochs().filter(|_| !self.broker.is_slave()) else { return };
+        if self.broker.is_slave() || self.broker.epochs().is_none() {
+            return;
+        }
         match rejoin::other_master(&self.broker.config(), &self.broker.address(), &self.pool).await {
-            Ok(Some(other)) if other.epochs.current() > own.current() => {
-                self.broker.step_down(&other.address);
-                self.reopen.notify_one();
-            }
-            Ok(_) => self.broker.store.hold(None),
+            Ok(other) if self.broker.meet(other.as_ref()) => self.reopen.notify_one(),
+            Ok(_) => {}
             Err(error) => tracing::warn!("whether another broker has become the master is not known: {error:#}"),
         }
     }

@@ -620,11 +620,13 @@ pub struct EpochCache {
     pub max_offset: i64,
 }
 
-/// From `start_offset` on the log is of an epoch.
+/// From `start_offset` on the log is of an epoch. Java knows `epoch` and `startOffset` alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EpochEntry {
     pub epoch: i64,
+    pub master: String,
+    pub restart: i64,
     pub start_offset: i64,
 }
 

@@ -18,8 +18,9 @@ pub enum LinkError {
     #[error("nothing was heard for {0} ms (haHousekeepingInterval)")]
     Silent(i64),
     #[error(
-        "the slave's log ends at {slave} and this master's at {master}: the slave has {} bytes that this master never had \
-         or has lost. It is sent nothing; move its commit log away and start it again to copy this master's",
+        "the slave's log ends at {slave} and this master's at {master}, or it did when it began: the slave has {} bytes that \
+         this master never had or has lost. It is sent nothing; move its commit log away and start it again to copy this \
+         master's",
         slave - master
     )]
     SlaveAhead { slave: u64, master: u64 },
@@ -89,6 +90,8 @@ pub struct Extent {
     pub written: u64,
     /// From where a slave without a log is sent it.
     pub first: u64,
+    /// No slave has more than this: where the log ended when this master began, or what it has sent since.
+    pub known: u64,
 }
 
 /// What a master does next on a connection.
@@ -131,6 +134,9 @@ impl MasterLink {
                 return Err(LinkError::SlaveAhead { slave: end, master: log.written });
             }
             if self.next.is_none() {
+                if end > log.known {
+                    return Err(LinkError::SlaveAhead { slave: end, master: log.known });
+                }
                 let from = if end == 0 { log.first } else { end };
                 if from < log.min {
                     return Err(LinkError::TooFarBehind { slave: from, min: log.min });
@@ -244,7 +250,8 @@ impl SlaveLink {
     pub fn report(&mut self, end: u64, now: i64, timing: &Timing) -> Option<[u8; REPORT_LENGTH]> {
         let end = match self.reported {
             None => self.end,
-            Some(reported) if end > reported => end,
+            // What it has is what came: the first of it is compared with what was there before.
+            Some(reported) if end.min(self.end) > reported => end.min(self.end),
             Some(reported) if now - self.wrote >= timing.heartbeat => reported,
             Some(_) => return None,
         };
@@ -270,7 +277,7 @@ mod tests {
     const PACE: Pace = Pace { frame: 10, bytes_a_second: None };
 
     fn log(visible: u64) -> Extent {
-        Extent { min: 0, visible, written: visible, first: 0 }
+        Extent { min: 0, visible, written: visible, first: 0, known: visible }
     }
 
     /// Has both ends talk until neither has anything to say at `now`; returns what the slave got.
@@ -332,7 +339,7 @@ mod tests {
     #[test]
     fn an_empty_slave_begins_where_the_master_lets_it() {
         let mut master = MasterLink::new(0);
-        let extent = Extent { min: 1024, visible: 3000, written: 3000, first: 2048 };
+        let extent = Extent { min: 1024, visible: 3000, written: 3000, first: 2048, known: 2500 };
         assert_eq!(master.read(&0i64.to_be_bytes(), 0, &extent), Ok(Some(0)));
         assert_eq!(master.turn(0, &extent, &TIMING, &PACE), Ok(Turn::Send { offset: 2048, most: 10 }));
         let mut slave = SlaveLink::new(0, 0);
@@ -342,9 +349,11 @@ mod tests {
 
     #[test]
     fn logs_that_do_not_fit_are_told_apart() {
-        let extent = Extent { min: 1024, visible: 3000, written: 3000, first: 2048 };
+        let extent = Extent { min: 1024, visible: 3000, written: 3000, first: 2048, known: 2500 };
         let first = |offset: i64| MasterLink::new(0).read(&offset.to_be_bytes(), 0, &extent);
         assert_eq!(first(3001), Err(LinkError::SlaveAhead { slave: 3001, master: 3000 }));
+        assert_eq!(first(2501), Err(LinkError::SlaveAhead { slave: 2501, master: 2500 }), "the master wrote that after a loss");
+        assert_eq!(first(2500), Ok(Some(2500)));
         assert_eq!(first(1000), Err(LinkError::TooFarBehind { slave: 1000, min: 1024 }));
         assert_eq!(first(-1), Err(LinkError::NoOffset(-1)));
         let header = |offset: i64, size: i32| [&offset.to_be_bytes()[..], &size.to_be_bytes()].concat();

@@ -24,6 +24,12 @@ pub enum CopyError {
     #[error("the master sends its log from {offset} on, and this one ends at {end}")]
     Apart { offset: u64, end: u64 },
     #[error(
+        "the master's log is another one than this slave's at {position}, and may be since long before: the master has lost \
+         what it had sent, or is not the one whose log this is. Move this slave's store away and start it again to copy the \
+         master's"
+    )]
+    Differs { position: u64 },
+    #[error(
         "the master's commit log files are not as long as this slave's, {segment} bytes: a file of the master's ends at or \
          across {position}. Set mappedFileSizeCommitLog to what the master has"
     )]
@@ -75,15 +81,36 @@ impl Store {
         self.tail.lock().marks.acked()
     }
 
+    /// From where a copy asks for more of the log: it is sent its last message once more, and sees whether the master has
+    /// the same there. Java's masters take 0 for a slave without a log.
+    pub fn copied_from(&self) -> u64 {
+        let tail = self.tail.lock();
+        let end = tail.marks.written();
+        tail.last.map_or(end, |last| last.max(1)).min(end)
+    }
+
     /// Appends bytes that a master has at `offset` of its log, where this one ends; a log without any file begins at
-    /// `offset`. Returns the queues whose watchers are to be told.
-    pub fn append_copied(&self, offset: u64, bytes: &[u8]) -> Result<Woken, CopyError> {
+    /// `offset`. What it has already must be the same. Returns the queues whose watchers are to be told.
+    pub fn append_copied(&self, mut offset: u64, mut bytes: &[u8]) -> Result<Woken, CopyError> {
         let mut tail = self.tail.lock();
         if !self.copies.load(Ordering::Relaxed) {
             return Err(CopyError::NoCopy);
         }
         self.check_open()?;
         let end = tail.marks.written();
+        while offset < end && !bytes.is_empty() {
+            let segment = self.log.segment(offset).ok_or(CopyError::Apart { offset, end })?;
+            let length = (end.min(segment.base + segment.length) - offset).min(bytes.len() as u64) as usize;
+            let (again, rest) = bytes.split_at(length);
+            let own = &segment.bytes()?[(offset - segment.base) as usize..][..length];
+            if let Some(at) = (0..length).find(|at| own[*at] != again[*at]) {
+                return Err(CopyError::Differs { position: offset + at as u64 });
+            }
+            (offset, bytes) = (offset + length as u64, rest);
+        }
+        if bytes.is_empty() {
+            return Ok(Woken::new());
+        }
         if offset != end {
             let empty = end == 0 && self.log.all().is_empty();
             if !empty || !offset.is_multiple_of(self.log.segment_length()) {
@@ -153,6 +180,7 @@ impl Store {
                     return Err(CopyError::NoRecord { position, reason });
                 }
                 self.take_copied(tail, &record, position, u64::from(total))?;
+                tail.last = Some(position);
             }
             *whole = next;
         }

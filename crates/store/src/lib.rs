@@ -214,6 +214,8 @@ struct Tail {
     entries: u64,
     /// Store timestamps never go back, since queues are searched by them.
     timestamp: i64,
+    /// Where the last message began that was copied or found at the start.
+    last: Option<u64>,
 }
 
 /// The store of one broker.

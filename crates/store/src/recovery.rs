@@ -67,6 +67,8 @@ pub(crate) struct Scan {
     position: u64,
     messages: u64,
     timestamp: i64,
+    /// Where the last message begins that was read.
+    last: Option<u64>,
 }
 
 pub(crate) fn open(options: Options) -> Result<Store, OpenError> {
@@ -94,6 +96,7 @@ pub(crate) fn open(options: Options) -> Result<Store, OpenError> {
             segment: None,
             entries: 0,
             timestamp: 0,
+            last: None,
         }),
         options,
         log,
@@ -212,7 +215,7 @@ impl Store {
             Loaded::Own(Checkpoint { timestamp, .. }) | Loaded::Java { timestamp } => timestamp,
             Loaded::Missing => 0,
         };
-        *self.scan.lock() = Some(Scan { start, position: start, messages: 0, timestamp });
+        *self.scan.lock() = Some(Scan { start, position: start, messages: 0, timestamp, last: None });
         Ok(())
     }
 
@@ -309,6 +312,8 @@ impl Store {
         tail.marks = Watermarks::recovered(self.options.policy, end, persisted);
         tail.entries = entries;
         tail.timestamp = scan.timestamp;
+        let of_queues = || self.queues().iter().filter_map(|queue| queue.last_offset()).max().map(|offset| offset as u64);
+        tail.last = scan.last.or_else(of_queues).filter(|last| (log_min..end).contains(last));
         Ok(())
     }
 
@@ -364,6 +369,7 @@ impl Store {
                 Found::Record { record, length } => {
                     self.follow(&record, scan.position, length, &mut keys)?;
                     scan.messages += 1;
+                    scan.last = Some(scan.position);
                     scan.timestamp = scan.timestamp.max(record.store_timestamp);
                     scan.position += length;
                 }

@@ -1,8 +1,14 @@
 //! Masters and slaves without a network.
 
+use std::collections::BTreeMap;
+
 use protocol::requests::{GetBrokerEpochCache, GetBrokerHaStatus, PromoteSlave, PromoteSlaveReply, UpdateConsumerOffset};
+use replication::epoch::EpochHistory;
+use replication::ha::{LinkError, SlaveLink};
+use store::CopyError;
 
 use super::*;
+use crate::epochs::{self, NoCopy, Other};
 
 /// What a send is answered at once, if it is.
 fn try_send(world: &World, now: i64, producer: &Peer, properties: &str) -> Option<i32> {
@@ -183,9 +189,143 @@ fn what_an_old_master_answers_late_changes_nothing_in_a_new_one() {
     broker.take_groups(groups).unwrap();
     assert_eq!(broker.take_offsets(offsets), []);
     broker.take_delay_offsets(&delays).unwrap();
-    broker.take_epochs(replication::epoch::EpochHistory::default()).unwrap();
+    assert!(broker.follow(EpochHistory::default()).is_err());
     assert!(tables() == before);
     assert_eq!(broker.epochs().unwrap().current(), 1);
+}
+
+/// The epochs that a broker names when it is asked.
+fn epochs_of(world: &World) -> EpochHistory {
+    let answer = world.ask(1, &peer(1), &GetBrokerEpochCache {}, &[]);
+    epochs::history(&fastjson::from_slice::<protocol::bodies::EpochCache>(&answer.body).unwrap().epoch_list).unwrap()
+}
+
+/// Has a broker that was closed follow another one, as its process does when it is opened again.
+fn reopen_to_follow(world: World, address: &str, master: &World) -> World {
+    let World { broker, directory, settings } = world;
+    let mut config = BrokerConfig::clone(&broker.config());
+    broker.close(9).unwrap();
+    drop(broker);
+    let other = Other { address: address.into(), epochs: epochs_of(master), numbers: BTreeMap::from([(0, address.into())]) };
+    let mut kept = String::new();
+    let keep = |lines: &[Entry]| {
+        kept.extend(lines.iter().map(|line| format!("{}={}\n", line.key, line.value)));
+        Ok(())
+    };
+    epochs::rejoin(store::disk::Disk::default(), &mut config, "127.0.0.1:10911", &other, keep).unwrap();
+    let settings = settings + &kept;
+    World { broker: open(directory.path(), &settings), directory, settings }
+}
+
+/// Kills a broker, and takes its log from an offset on away, as a power cut does.
+fn lose(world: World, from: u64) -> World {
+    let World { broker, directory, settings } = world;
+    let path = Path::new(&broker.config().store_path_commit_log).join("00000000000000000000");
+    drop(broker);
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], from).unwrap();
+    World { broker: open(directory.path(), &settings), directory, settings }
+}
+
+fn log_of(world: &World) -> Vec<u8> {
+    world.broker.store.log_bytes(0, usize::MAX).unwrap().bytes().to_vec()
+}
+
+#[test]
+fn a_master_that_lost_what_its_slave_has_goes_on_in_an_epoch_of_its_own() {
+    let (master, slave) = (world(""), world(SLAVE));
+    master.send(1, "T", "", "kept");
+    let end = master.broker.store.visible();
+    slave.broker.follow(epochs_of(&master)).unwrap();
+    master.send(1, "T", "", "lost");
+    copy(&master, &slave, 2);
+    let master = lose(master, end);
+    assert_eq!(master.broker.store.visible(), end);
+    for body in ["other", "more"] {
+        master.send(3, "T", "", body);
+    }
+    assert!(log_of(&master).len() > log_of(&slave).len(), "nothing shows by the lengths");
+    let Err(NoCopy::Beyond { at }) = slave.broker.follow(epochs_of(&master)) else { panic!("followed") };
+    assert_eq!(at, end);
+    let slave = reopen_to_follow(slave, "10.0.0.1:10911", &master);
+    slave.broker.follow(epochs_of(&master)).unwrap();
+    copy(&master, &slave, 4);
+    assert!(log_of(&slave) == log_of(&master));
+    let aside = std::fs::read_dir(slave.directory.path().join("store/cut")).unwrap().map(|file| file.unwrap().path());
+    assert!(aside.map(|path| std::fs::read(path).unwrap()).any(|bytes| bytes.windows(4).any(|part| part == b"lost")));
+    let master = master.kill_and_open();
+    assert_eq!(slave.pull(5, &peer(1), "T", 0, 0).unwrap().bodies(), ["kept", "other", "more"]);
+    assert!(slave.broker.follow(epochs_of(&master)).is_ok(), "nothing was lost: nothing is cut");
+}
+
+#[test]
+fn without_epochs_a_log_that_differs_is_noticed_at_either_end() {
+    let (master, slave) = (world(""), world(SLAVE));
+    for body in ["kept", "lost"] {
+        master.send(1, "T", "", body);
+    }
+    copy(&master, &slave, 2);
+    let (end, from) = (slave.broker.store.visible(), slave.broker.store.copied_from());
+    let same = master.broker.store.log_bytes(from, usize::MAX).unwrap();
+    slave.broker.copy(from, same.bytes(), 2).unwrap();
+    let master = lose(master, from);
+    assert!(epochs_of(&master).epochs().len() == 1, "nobody who knows epochs has ever asked");
+    for body in ["other", "more"] {
+        master.send(3, "T", "", body);
+    }
+    let log = master.broker.store.log_bytes(from, usize::MAX).unwrap();
+    let mut link = SlaveLink::new(from, 4);
+    let frame = [&from.to_be_bytes()[..], &(log.bytes().len() as u32).to_be_bytes(), log.bytes()].concat();
+    assert_eq!(slave.broker.log_report(&mut link, 4), Some(from.to_be_bytes()), "it asks for its last message once more");
+    let Err(FollowError::Copy(CopyError::Differs { position })) = slave.broker.take_log(&mut link, &frame, 4) else {
+        panic!("taken")
+    };
+    assert!((from..end).contains(&position));
+    // A slave of Java asks for what is behind its end.
+    let mut serving = master.broker.serve(1, "10.0.0.2:7".into(), 5).unwrap();
+    let ahead = LinkError::SlaveAhead { slave: end, master: from };
+    assert_eq!(master.broker.reported(&mut serving, &end.to_be_bytes(), 5), Err(ahead));
+    assert!(slave.broker.serve(1, "10.0.0.2:7".into(), 5).is_err(), "a slave has no slaves");
+}
+
+#[test]
+fn of_two_that_are_promoted_at_once_one_follows_the_other() {
+    let (master, one, other) = (world(""), world(SLAVE), world("brokerRole=SLAVE\nbrokerId=2\nlistenPort=10921\n"));
+    master.send(1, "T", "", "a");
+    for slave in [&one, &other] {
+        slave.broker.follow(epochs_of(&master)).unwrap();
+        copy(&master, slave, 2);
+    }
+    master.send(1, "T", "", "b");
+    copy(&master, &one, 2);
+    for (slave, body) in [(&one, "x"), (&other, "y")] {
+        promote(slave, false).unwrap();
+        slave.send(6, "T", "", body);
+    }
+    let known = |world: &World| Other { address: "x".into(), epochs: epochs_of(world), numbers: BTreeMap::new() };
+    assert!(!one.broker.meet(Some(&known(&other))), "it has more of the old master's log");
+    assert_eq!(one.send(6, "T", "", "z").code, codes::SUCCESS);
+    assert!(other.broker.meet(Some(&known(&one))));
+    assert_ne!(other.send(6, "T", "", "z").code, codes::SUCCESS);
+    let other = reopen_to_follow(other, "127.0.0.1:10911", &one);
+    other.broker.follow(epochs_of(&one)).unwrap();
+    copy(&one, &other, 7);
+    assert!(log_of(&one) == log_of(&other));
+    assert_eq!(other.pull(8, &peer(1), "T", 0, 0).unwrap().bodies(), ["a", "b", "x", "z"]);
+}
+
+#[test]
+fn a_slave_whose_file_says_that_it_is_the_master_begins_an_epoch() {
+    let (master, slave) = (world(""), world(SLAVE));
+    slave.broker.follow(epochs_of(&master)).unwrap();
+    master.send(1, "T", "", "a");
+    copy(&master, &slave, 2);
+    let World { broker, directory, .. } = slave;
+    broker.close(3).unwrap();
+    drop(broker);
+    let slave = World { broker: open(directory.path(), ""), directory, settings: String::new() };
+    assert_eq!(epochs_of(&slave).reign(), (1, master.broker.store.visible(), "127.0.0.1:10911"));
+    assert_eq!(slave.kill_and_open().broker.epochs().unwrap().current(), 1, "once");
 }
 
 #[test]
