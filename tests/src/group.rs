@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::clients::java_server_jars;
-use crate::server::{java, lasting_broker_port};
+use crate::server::{java, lasting_broker_port, mounted};
 use crate::{Whose, binary, free_port, wait_for};
 
 /// A broker of a group.
@@ -74,8 +74,8 @@ impl Drop for NameServer {
 
 /// Brokers and a name server, all with directories of their own. Stopped and removed when dropped.
 pub struct Group {
-    pub directory: TempDir,
     pub namesrv: NameServer,
+    pub directory: TempDir,
     /// A file that brokers are to take for /etc/hosts.
     pub hosts: Option<PathBuf>,
     members: Vec<Member>,
@@ -132,12 +132,7 @@ impl Group {
         member.runs += 1;
         let mut command = match (member.whose, &self.hosts) {
             (Whose::Ferrocket, None) => Command::new(binary()),
-            (Whose::Ferrocket, Some(hosts)) => {
-                let mount = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
-                let mut command = Command::new("unshare");
-                command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"]).arg(binary());
-                command
-            }
+            (Whose::Ferrocket, Some(hosts)) => mounted(&format!("mount --bind {} /etc/hosts", hosts.display())),
             (Whose::Java(version), _) => {
                 let jars = java_server_jars(version).expect("Java was there a moment ago");
                 java(&jars, &member.home, "org.apache.rocketmq.broker.BrokerStartup")

@@ -89,10 +89,8 @@ impl Server {
         let mut command = match self.disk {
             None => Command::new(binary()),
             Some(mib) => {
-                let mount = format!("mount -t tmpfs -o size={mib}m tmpfs {} && exec \"$@\"", self.data().display());
-                let mut command = Command::new("unshare");
-                command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"]).arg(binary());
-                command
+                let mount = format!("mount -t tmpfs -o size={mib}m tmpfs {}", self.data().display());
+                mounted(&mount)
             }
         };
         let child = command
@@ -158,6 +156,14 @@ impl Drop for Server {
             eprintln!("the server's last words:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
     }
+}
+
+/// The binary in a mount namespace of its own, once a `mount` is done.
+pub(crate) fn mounted(mount: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let script = format!("{mount} && exec \"$@\"");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(binary());
+    command
 }
 
 /// A port that is free at the moment.

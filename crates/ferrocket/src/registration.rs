@@ -145,7 +145,7 @@ impl Registrar {
             (known.connection, known.failed) = (connection, wrong.is_some());
             known.round = if wrong.is_none() { round } else { 0 };
         }
-        self.broker.note_wrong(&format!("nameServer_{name}"), wrong);
+        self.broker.note_wrong(&format!("nameServer_{}", name.replace(':', "_")), wrong);
         if let Ok(answer) = answer
             && self.broker.is_slave()
         {

@@ -58,9 +58,8 @@ pub async fn run(broker: Arc<Broker>) {
             ("modes of consumer groups", modes(&broker, &pool, &master).await),
             ("delivered messages", look_at_delivered(&pool, &master, &mut delivered).await),
         ] {
-            if let Err(error) = copied {
-                tracing::warn!("the {what} of the master at {master} are not copied, which is tried again: {error:#}");
-            }
+            let why = copied.err().map(|error| format!("the {what} of the master at {master} are not copied: {error:#}"));
+            broker.note_wrong(&format!("copy_{}", what.replace(' ', "_")), why);
         }
         asked = Some((master, tokio::time::Instant::now()));
     }

@@ -15,8 +15,8 @@ use protocol::sys_flag::perm;
 pub const BROKER_EXPIRY_MS: i64 = 120_000;
 
 /// A broker that was not heard of for so long gives its address to another one: brokers register every 60 seconds at the
-/// least.
-const GIVES_WAY_MS: i64 = 65_000;
+/// least, and may be late.
+const GIVES_WAY_MS: i64 = 90_000;
 
 /// Brokers of which it is known that their refusal was logged.
 const MAX_REFUSED: usize = 1000;
