@@ -15,57 +15,40 @@ use stdx::config::{Source, Table, Value};
 use store::index::Shape;
 use store::{Options, Policy};
 
-/// Whether and how a broker copies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub enum BrokerRole {
-    AsyncMaster,
-    SyncMaster,
-    Slave,
+/// Defines a setting whose values are words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident: $expected:literal, $($variant:ident = $word:literal,)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+        pub enum $name {
+            $($variant,)*
+        }
+
+        impl Value for $name {
+            const EXPECTED: &'static str = $expected;
+            fn parse(text: &str) -> Option<Self> {
+                [$(($word, Self::$variant)),*].into_iter().find(|(word, _)| *word == text).map(|(_, value)| value)
+            }
+            fn text(&self) -> String {
+                match self { $(Self::$variant => $word,)* }.to_owned()
+            }
+        }
+    };
 }
 
-impl Value for BrokerRole {
-    const EXPECTED: &'static str = "ASYNC_MASTER, SYNC_MASTER or SLAVE";
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "ASYNC_MASTER" => Some(Self::AsyncMaster),
-            "SYNC_MASTER" => Some(Self::SyncMaster),
-            "SLAVE" => Some(Self::Slave),
-            _ => None,
-        }
-    }
-    fn text(&self) -> String {
-        match self {
-            Self::AsyncMaster => "ASYNC_MASTER",
-            Self::SyncMaster => "SYNC_MASTER",
-            Self::Slave => "SLAVE",
-        }
-        .to_owned()
-    }
+words! {
+    /// Whether and how a broker copies.
+    BrokerRole: "ASYNC_MASTER, SYNC_MASTER or SLAVE",
+    AsyncMaster = "ASYNC_MASTER",
+    SyncMaster = "SYNC_MASTER",
+    Slave = "SLAVE",
 }
 
-/// When a send is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub enum FlushDiskType {
-    AsyncFlush,
-    SyncFlush,
-}
-
-impl Value for FlushDiskType {
-    const EXPECTED: &'static str = "ASYNC_FLUSH or SYNC_FLUSH";
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "ASYNC_FLUSH" => Some(Self::AsyncFlush),
-            "SYNC_FLUSH" => Some(Self::SyncFlush),
-            _ => None,
-        }
-    }
-    fn text(&self) -> String {
-        match self {
-            Self::AsyncFlush => "ASYNC_FLUSH",
-            Self::SyncFlush => "SYNC_FLUSH",
-        }
-        .to_owned()
-    }
+words! {
+    /// When a send is answered.
+    FlushDiskType: "ASYNC_FLUSH or SYNC_FLUSH",
+    AsyncFlush = "ASYNC_FLUSH",
+    SyncFlush = "SYNC_FLUSH",
 }
 
 /// How a group gets its messages, as a setting.
