@@ -39,8 +39,14 @@ fn one_name_server_of_several_is_enough() {
             sent.push(sent.len().to_string());
             client.call(&["stop", &list]);
         }
-        let readers = format!("readers-{}", sent.len());
-        client.call(&["push", &format!("{other};{good}"), &readers, "Orders", "*", "0"]);
+        // A consumer that asks the slow one first does not start, and its group is taken then.
+        let mut tries = 0;
+        let readers = wait_for("a consumer", || {
+            tries += 1;
+            let readers = format!("readers-{}-{tries}", sent.len());
+            let push = ["push", &format!("{other};{good}"), &readers, "Orders", "*", "0"];
+            client.try_call(&push).is_ok().then_some(readers)
+        });
         let mut got = client.bodies(&["poll", &readers, &sent.len().to_string()]);
         got.sort();
         assert_eq!(got, sent);
