@@ -79,9 +79,9 @@ public final class Steady implements Driver.Extra {
         error = e.toString().replace('\n', ' ').replace('\t', ' ');
     }
 
-    /** How many were taken, the longest time in ms between two of them, and the newest failure. */
+    /** How many were taken, how many of these with SEND_OK, the longest time in ms between two, and the newest failure. */
     private synchronized String count() {
-        return taken + "\t" + gap / 1000000 + "\t" + error;
+        return taken + "\t" + acknowledged.size() + "\t" + gap / 1000000 + "\t" + error;
     }
 
     /** The bodies that were acknowledged with SEND_OK. */

@@ -3,22 +3,22 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tests::{Client, Group, Whose, binary, java_client, wait_for};
 
 const SLAVE: &str = "brokerId=1\nbrokerRole=SLAVE\n";
 
-/// How many messages of a steady producer were taken, and the longest time in ms between two of them.
-fn count(client: &mut Client, producer: &str) -> (usize, u64) {
+/// Of a steady producer: how many messages were taken, how many of these with SEND_OK, and the longest time in ms between two.
+fn count(client: &mut Client, producer: &str) -> [u64; 3] {
     let answer = client.call(&["Steady", "count", producer]);
-    (answer[0].parse().unwrap(), answer[1].parse().unwrap())
+    [0, 1, 2].map(|at| answer[at].parse().unwrap())
 }
 
 /// Waits until a steady producer has sent some more.
 fn wait_for_sends(client: &mut Client, producer: &str) {
-    let (before, _) = count(client, producer);
-    wait_for("more messages to be taken", || (count(client, producer).0 > before + 20).then_some(()));
+    let [_, before, _] = count(client, producer);
+    wait_for("more messages to be acknowledged", || (count(client, producer)[1] > before + 20).then_some(()));
 }
 
 /// Waits until a consumer has got all that was acknowledged.
@@ -68,7 +68,7 @@ fn a_java_broker_is_replaced(version: &'static str) {
     let held = held.expect("migrate says that it forwards");
     group.kill(java);
     wait_for_sends(&mut client, "default");
-    let (_, gap) = count(&mut client, "default");
+    let [_, _, gap] = count(&mut client, "default");
     println!("Java {version} to Ferrocket: {held}");
     let sent: BTreeSet<String> = client.bodies(&["Steady", "stop", "default"]).into_iter().collect();
     wait_for_all(&mut client, "readers", &sent);
@@ -91,28 +91,32 @@ fn a_java_broker_5_4_0_is_replaced() {
 }
 
 /// A setting of a longer run.
-fn variable(name: &str, default: usize) -> usize {
+fn variable(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
 /// Kills a master and promotes its slave. Gives the ms from the command until a message was taken.
 fn take_over(client: &mut Client, group: &mut Group, master: usize, slave: usize) -> u128 {
     let end = group.end(master);
-    wait_for("the slave to be in sync", || (end > 0 && group.end(slave) >= end).then_some(()));
+    wait_for("the slave to follow", || {
+        let status = group.status(slave);
+        (status["follows"] == "true" && status["commitLogMaxOffset"].parse::<u64>().unwrap() >= end).then_some(())
+    });
     group.kill(master);
+    std::thread::sleep(Duration::from_secs(variable("PROMOTE_WAIT_S", 0)));
     let address = group.broker(slave);
     let commanded = wait_for("the promotion", || {
         let at = Instant::now();
         let said = group.admin(&["promoteSlave", "-b", &address, "-r", "SYNC_MASTER"]);
         said.contains("is the master of its group").then_some(at)
     });
-    let (before, _) = count(client, "steady");
-    wait_for("a message to be taken", || (count(client, "steady").0 > before).then_some(()));
+    let [before, _, _] = count(client, "steady");
+    wait_for("a message to be taken", || (count(client, "steady")[0] > before).then_some(()));
     commanded.elapsed().as_millis()
 }
 
 /// More than the short form: PROMOTE_ROUNDS, PROMOTE_GROUPS (pairs of brokers), PROMOTE_POLL_MS (the producer's
-/// pollNameServerInterval; 0 for its default of 30 s).
+/// pollNameServerInterval; 0 for its default of 30 s), PROMOTE_WAIT_S (between a death and the command).
 #[test]
 fn slaves_take_over_from_masters_that_die() {
     let Some(mut client) = java_client("4.9.4") else { return };
