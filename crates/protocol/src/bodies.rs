@@ -14,6 +14,32 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// A table of bodies. A field that is missing has the default behind `=`, or else its type's own, as one that is null has:
+/// fastjson writes either nothing or null for what is not set.
+macro_rules! bodies {
+    ($(
+        $(#[$doc:meta])*
+        pub struct $name:ident { $($(#[$attribute:meta])* pub $field:ident: $type:ty $(= $default:expr)?,)* }
+    )*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $name {
+            $($(#[$attribute])* #[serde(deserialize_with = "crate::bodies::or_default")] pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: bodies!(@default $($default)?),)* }
+            }
+        }
+    )*};
+    (@default) => { Default::default() };
+    (@default $default:expr) => { $default };
+}
+
+pub(crate) use bodies;
+
 /// Reads a set of numbers, which the Go client writes as strings.
 fn numbers<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<i32>, D::Error> {
     #[derive(Deserialize)]
@@ -30,13 +56,13 @@ fn numbers<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<i32>, D::Error> {
     set.into_iter().map(number).collect()
 }
 
-/// How old a table is; two tables are the same only if all three agree.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DataVersion {
-    pub counter: i64,
-    pub state_version: i64,
-    pub timestamp: i64,
+bodies! {
+    /// How old a table is; two tables are the same only if all three agree.
+    pub struct DataVersion {
+        pub counter: i64,
+        pub state_version: i64,
+        pub timestamp: i64,
+    }
 }
 
 impl DataVersion {
@@ -47,50 +73,28 @@ impl DataVersion {
     }
 }
 
-/// How many timer messages of each topic wait (`config/timermetrics`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TimerMetrics {
-    pub data_version: DataVersion,
-    #[serde(deserialize_with = "or_default")]
-    pub timing_count: BTreeMap<String, TimerMetric>,
-}
+bodies! {
+    /// How many timer messages of each topic wait (`config/timermetrics`).
+    pub struct TimerMetrics {
+        pub data_version: DataVersion,
+        pub timing_count: BTreeMap<String, TimerMetric>,
+    }
 
-/// How many there are, and when that changed, in ms since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TimerMetric {
-    pub count: i64,
-    pub time_stamp: i64,
-}
+    /// How many there are, and when that changed, in ms since 1970.
+    pub struct TimerMetric {
+        pub count: i64,
+        pub time_stamp: i64,
+    }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TopicConfig {
-    #[serde(deserialize_with = "or_default")]
-    pub attributes: BTreeMap<String, String>,
-    pub order: bool,
-    pub perm: i32,
-    pub read_queue_nums: i32,
-    #[serde(deserialize_with = "or_default")]
-    pub topic_filter_type: TopicFilterType,
-    pub topic_name: String,
-    pub topic_sys_flag: i32,
-    pub write_queue_nums: i32,
-}
-
-impl Default for TopicConfig {
-    fn default() -> Self {
-        Self {
-            attributes: BTreeMap::new(),
-            order: false,
-            perm: 6,
-            read_queue_nums: 16,
-            topic_filter_type: TopicFilterType::SingleTag,
-            topic_name: String::new(),
-            topic_sys_flag: 0,
-            write_queue_nums: 16,
-        }
+    pub struct TopicConfig {
+        pub attributes: BTreeMap<String, String>,
+        pub order: bool,
+        pub perm: i32 = 6,
+        pub read_queue_nums: i32 = 16,
+        pub topic_filter_type: TopicFilterType,
+        pub topic_name: String,
+        pub topic_sys_flag: i32,
+        pub write_queue_nums: i32 = 16,
     }
 }
 
@@ -101,160 +105,81 @@ impl TopicConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TopicFilterType {
-    #[default]
-    #[serde(rename = "SINGLE_TAG")]
-    SingleTag,
-    #[serde(rename = "MULTI_TAG")]
-    MultiTag,
-}
-
-impl TopicFilterType {
-    pub fn name(self) -> &'static str {
-        match self {
-            TopicFilterType::SingleTag => "SINGLE_TAG",
-            TopicFilterType::MultiTag => "MULTI_TAG",
-        }
+bodies! {
+    /// `config/topics.json`, the answer to `GetAllTopicConfig`, and part of a registration.
+    pub struct TopicTable {
+        pub data_version: DataVersion,
+        pub topic_config_table: BTreeMap<String, TopicConfig>,
     }
-}
 
-/// `config/topics.json`, the answer to `GetAllTopicConfig`, and part of a registration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TopicTable {
-    #[serde(deserialize_with = "or_default")]
-    pub data_version: DataVersion,
-    #[serde(deserialize_with = "or_default")]
-    pub topic_config_table: BTreeMap<String, TopicConfig>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RegisterBrokerBody {
-    #[serde(deserialize_with = "or_default")]
-    pub filter_server_list: Vec<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub topic_config_serialize_wrapper: TopicTable,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SubscriptionGroupConfig {
-    #[serde(deserialize_with = "or_default")]
-    pub attributes: BTreeMap<String, String>,
-    pub broker_id: i64,
-    pub consume_broadcast_enable: bool,
-    pub consume_enable: bool,
-    pub consume_from_min_enable: bool,
-    pub consume_message_orderly: bool,
-    pub consume_timeout_minute: i32,
-    pub group_name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub group_retry_policy: GroupRetryPolicy,
-    pub group_sys_flag: i32,
-    pub notify_consumer_ids_changed_enable: bool,
-    pub retry_max_times: i32,
-    pub retry_queue_nums: i32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subscription_data_set: Option<serde_json::Value>,
-    pub which_broker_when_consume_slowly: i64,
-}
-
-impl Default for SubscriptionGroupConfig {
-    fn default() -> Self {
-        Self {
-            attributes: BTreeMap::new(),
-            broker_id: 0,
-            consume_broadcast_enable: true,
-            consume_enable: true,
-            consume_from_min_enable: true,
-            consume_message_orderly: false,
-            consume_timeout_minute: 15,
-            group_name: String::new(),
-            group_retry_policy: GroupRetryPolicy::default(),
-            group_sys_flag: 0,
-            notify_consumer_ids_changed_enable: true,
-            retry_max_times: 16,
-            retry_queue_nums: 1,
-            subscription_data_set: None,
-            which_broker_when_consume_slowly: 1,
-        }
+    pub struct RegisterBrokerBody {
+        pub filter_server_list: Vec<String>,
+        pub topic_config_serialize_wrapper: TopicTable,
     }
-}
 
-/// A group's retry policy; its parts are kept as they came, as only 5.x clients read them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GroupRetryPolicy {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub customized_retry_policy: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exponential_retry_policy: Option<serde_json::Value>,
-    #[serde(rename = "type")]
-    pub kind: String,
-}
-
-impl Default for GroupRetryPolicy {
-    fn default() -> Self {
-        Self { customized_retry_policy: None, exponential_retry_policy: None, kind: "CUSTOMIZED".into() }
+    pub struct SubscriptionGroupConfig {
+        pub attributes: BTreeMap<String, String>,
+        pub broker_id: i64,
+        pub consume_broadcast_enable: bool = true,
+        pub consume_enable: bool = true,
+        pub consume_from_min_enable: bool = true,
+        pub consume_message_orderly: bool,
+        pub consume_timeout_minute: i32 = 15,
+        pub group_name: String,
+        pub group_retry_policy: GroupRetryPolicy,
+        pub group_sys_flag: i32,
+        pub notify_consumer_ids_changed_enable: bool = true,
+        pub retry_max_times: i32 = 16,
+        pub retry_queue_nums: i32 = 1,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub subscription_data_set: Option<serde_json::Value>,
+        pub which_broker_when_consume_slowly: i64 = 1,
     }
-}
 
-/// `config/subscriptionGroup.json` and the answer to `GetAllSubscriptionGroup`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SubscriptionGroupTable {
-    #[serde(deserialize_with = "or_default")]
-    pub data_version: DataVersion,
-    #[serde(deserialize_with = "or_default")]
-    pub forbidden_table: BTreeMap<String, BTreeMap<String, i32>>,
-    #[serde(deserialize_with = "or_default")]
-    pub subscription_group_table: BTreeMap<String, SubscriptionGroupConfig>,
-}
+    /// A group's retry policy; its parts are kept as they came, as only 5.x clients read them.
+    pub struct GroupRetryPolicy {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub customized_retry_policy: Option<serde_json::Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub exponential_retry_policy: Option<serde_json::Value>,
+        #[serde(rename = "type")]
+        pub kind: String = "CUSTOMIZED".into(),
+    }
 
-/// `config/consumerOffset.json` and the answer to `GetAllConsumerOffset`: `topic@group` to queue to offset.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConsumerOffsets {
-    #[serde(deserialize_with = "or_default")]
-    pub data_version: DataVersion,
-    #[serde(deserialize_with = "or_default")]
-    pub offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
-}
+    /// `config/subscriptionGroup.json` and the answer to `GetAllSubscriptionGroup`.
+    pub struct SubscriptionGroupTable {
+        pub data_version: DataVersion,
+        pub forbidden_table: BTreeMap<String, BTreeMap<String, i32>>,
+        pub subscription_group_table: BTreeMap<String, SubscriptionGroupConfig>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HeartbeatData {
-    #[serde(rename = "clientID")]
-    pub client_id: String,
-    #[serde(deserialize_with = "or_default")]
-    pub consumer_data_set: Vec<ConsumerData>,
-    pub heartbeat_fingerprint: i32,
-    #[serde(deserialize_with = "or_default")]
-    pub producer_data_set: Vec<ProducerData>,
-    pub without_sub: bool,
-}
+    /// `config/consumerOffset.json` and the answer to `GetAllConsumerOffset`: `topic@group` to queue to offset.
+    pub struct ConsumerOffsets {
+        pub data_version: DataVersion,
+        pub offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ProducerData {
-    pub group_name: String,
-}
+    pub struct HeartbeatData {
+        #[serde(rename = "clientID")]
+        pub client_id: String,
+        pub consumer_data_set: Vec<ConsumerData>,
+        pub heartbeat_fingerprint: i32,
+        pub producer_data_set: Vec<ProducerData>,
+        pub without_sub: bool,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConsumerData {
-    #[serde(deserialize_with = "or_default")]
-    pub consume_from_where: ConsumeFromWhere,
-    #[serde(deserialize_with = "or_default")]
-    pub consume_type: ConsumeType,
-    pub group_name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub message_model: MessageModel,
-    #[serde(deserialize_with = "or_default")]
-    pub subscription_data_set: Vec<SubscriptionData>,
-    pub unit_mode: bool,
+    pub struct ProducerData {
+        pub group_name: String,
+    }
+
+    pub struct ConsumerData {
+        pub consume_from_where: ConsumeFromWhere,
+        pub consume_type: ConsumeType,
+        pub group_name: String,
+        pub message_model: MessageModel,
+        pub subscription_data_set: Vec<SubscriptionData>,
+        pub unit_mode: bool,
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,6 +236,9 @@ macro_rules! wire_enum {
 pub(crate) use wire_enum;
 
 wire_enum!(
+    TopicFilterType: SingleTag = "SINGLE_TAG", MultiTag = "MULTI_TAG",
+);
+wire_enum!(
     /// How a group consumes.
     ConsumeType: Actively = "CONSUME_ACTIVELY", Passively = "CONSUME_PASSIVELY", Pop = "CONSUME_POP",
 );
@@ -327,89 +255,62 @@ wire_enum!(
         FirstOffset = "CONSUME_FROM_FIRST_OFFSET", Timestamp = "CONSUME_FROM_TIMESTAMP",
 );
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TopicRouteData {
-    #[serde(deserialize_with = "or_default")]
-    pub broker_datas: Vec<BrokerData>,
-    #[serde(deserialize_with = "or_default")]
-    pub filter_server_table: BTreeMap<String, Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub order_topic_conf: Option<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub queue_datas: Vec<QueueData>,
-}
+bodies! {
+    pub struct TopicRouteData {
+        pub broker_datas: Vec<BrokerData>,
+        pub filter_server_table: BTreeMap<String, Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub order_topic_conf: Option<String>,
+        pub queue_datas: Vec<QueueData>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct QueueData {
-    pub broker_name: String,
-    pub perm: i32,
-    pub read_queue_nums: i32,
-    /// Up to 3.x the field was misspelt `topicSynFlag`.
-    #[serde(alias = "topicSynFlag")]
-    pub topic_sys_flag: i32,
-    pub write_queue_nums: i32,
-}
+    pub struct QueueData {
+        pub broker_name: String,
+        pub perm: i32,
+        pub read_queue_nums: i32,
+        /// Up to 3.x the field was misspelt `topicSynFlag`.
+        #[serde(alias = "topicSynFlag")]
+        pub topic_sys_flag: i32,
+        pub write_queue_nums: i32,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BrokerData {
-    #[serde(deserialize_with = "or_default")]
-    pub broker_addrs: BTreeMap<i64, String>,
-    pub broker_name: String,
-    pub cluster: String,
-    pub enable_acting_master: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub zone_name: Option<String>,
-}
+    pub struct BrokerData {
+        pub broker_addrs: BTreeMap<i64, String>,
+        pub broker_name: String,
+        pub cluster: String,
+        pub enable_acting_master: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub zone_name: Option<String>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ClusterInfo {
-    #[serde(deserialize_with = "or_default")]
-    pub broker_addr_table: BTreeMap<String, BrokerData>,
-    #[serde(deserialize_with = "or_default")]
-    pub cluster_addr_table: BTreeMap<String, BTreeSet<String>>,
-}
+    pub struct ClusterInfo {
+        pub broker_addr_table: BTreeMap<String, BrokerData>,
+        pub cluster_addr_table: BTreeMap<String, BTreeSet<String>>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BrokerMemberGroup {
-    #[serde(deserialize_with = "or_default")]
-    pub broker_addrs: BTreeMap<i64, String>,
-    pub broker_name: String,
-    pub cluster: String,
-}
+    pub struct BrokerMemberGroup {
+        pub broker_addrs: BTreeMap<i64, String>,
+        pub broker_name: String,
+        pub cluster: String,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BrokerMemberGroupReply {
-    #[serde(deserialize_with = "or_default")]
-    pub broker_member_group: Option<BrokerMemberGroup>,
-}
+    pub struct BrokerMemberGroupReply {
+        pub broker_member_group: Option<BrokerMemberGroup>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TopicList {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub broker_addr: Option<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub topic_list: BTreeSet<String>,
-}
+    pub struct TopicList {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub broker_addr: Option<String>,
+        pub topic_list: BTreeSet<String>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GroupList {
-    #[serde(deserialize_with = "or_default")]
-    pub group_list: BTreeSet<String>,
-}
+    pub struct GroupList {
+        pub group_list: BTreeSet<String>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct KvTable {
-    #[serde(deserialize_with = "or_default")]
-    pub table: BTreeMap<String, String>,
+    pub struct KvTable {
+        pub table: BTreeMap<String, String>,
+    }
 }
 
 /// A queue as clients name it; also a key of maps, where fastjson writes the whole object.
@@ -450,184 +351,136 @@ impl<'de> Deserialize<'de> for MessageQueue {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TopicStats {
-    #[serde(deserialize_with = "or_default")]
-    pub offset_table: BTreeMap<MessageQueue, TopicOffset>,
-    pub topic_put_tps: f64,
-}
+bodies! {
+    pub struct TopicStats {
+        pub offset_table: BTreeMap<MessageQueue, TopicOffset>,
+        pub topic_put_tps: f64,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TopicOffset {
-    pub last_update_timestamp: i64,
-    pub max_offset: i64,
-    pub min_offset: i64,
-}
+    pub struct TopicOffset {
+        pub last_update_timestamp: i64,
+        pub max_offset: i64,
+        pub min_offset: i64,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConsumeStats {
-    pub consume_tps: f64,
-    #[serde(deserialize_with = "or_default")]
-    pub offset_table: BTreeMap<MessageQueue, OffsetWrapper>,
-}
+    pub struct ConsumeStats {
+        pub consume_tps: f64,
+        pub offset_table: BTreeMap<MessageQueue, OffsetWrapper>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct OffsetWrapper {
-    pub broker_offset: i64,
-    pub consumer_offset: i64,
-    pub last_timestamp: i64,
-    pub pull_offset: i64,
-}
+    pub struct OffsetWrapper {
+        pub broker_offset: i64,
+        pub consumer_offset: i64,
+        pub last_timestamp: i64,
+        pub pull_offset: i64,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Connection {
-    pub client_addr: String,
-    pub client_id: String,
-    pub language: String,
-    pub version: i32,
-}
+    pub struct Connection {
+        pub client_addr: String,
+        pub client_id: String,
+        pub language: String,
+        pub version: i32,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ProducerConnection {
-    #[serde(deserialize_with = "or_default")]
-    pub connection_set: Vec<Connection>,
-}
+    pub struct ProducerConnection {
+        pub connection_set: Vec<Connection>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConsumerConnection {
-    #[serde(deserialize_with = "or_default")]
-    pub connection_set: Vec<Connection>,
-    #[serde(deserialize_with = "or_default")]
-    pub consume_from_where: ConsumeFromWhere,
-    #[serde(deserialize_with = "or_default")]
-    pub consume_type: ConsumeType,
-    #[serde(deserialize_with = "or_default")]
-    pub message_model: MessageModel,
-    #[serde(deserialize_with = "or_default")]
-    pub subscription_table: BTreeMap<String, SubscriptionData>,
-}
+    pub struct ConsumerConnection {
+        pub connection_set: Vec<Connection>,
+        pub consume_from_where: ConsumeFromWhere,
+        pub consume_type: ConsumeType,
+        pub message_model: MessageModel,
+        pub subscription_table: BTreeMap<String, SubscriptionData>,
+    }
 
-/// One producer as `GetAllProducerInfo` shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProducerInfo {
-    #[serde(rename = "clientId")]
-    pub client_id: String,
-    pub language: String,
-    #[serde(rename = "lastUpdateTimestamp")]
-    pub last_update_timestamp: i64,
-    #[serde(rename = "remoteIP")]
-    pub remote_ip: String,
-    pub version: i32,
-}
+    /// One producer as `GetAllProducerInfo` shows it.
+    pub struct ProducerInfo {
+        #[serde(rename = "clientId")]
+        pub client_id: String,
+        pub language: String,
+        #[serde(rename = "lastUpdateTimestamp")]
+        pub last_update_timestamp: i64,
+        #[serde(rename = "remoteIP")]
+        pub remote_ip: String,
+        pub version: i32,
+    }
 
-/// The answer to `GetAllProducerInfo`: group to producers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProducerTable {
-    #[serde(deserialize_with = "or_default")]
-    pub data: BTreeMap<String, Vec<ProducerInfo>>,
-}
+    /// The answer to `GetAllProducerInfo`: group to producers.
+    pub struct ProducerTable {
+        pub data: BTreeMap<String, Vec<ProducerInfo>>,
+    }
 
-/// What a consumer asks before it starts: can this subscription be served? (Java: `CheckClientRequestBody`)
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CheckClient {
-    #[serde(deserialize_with = "or_default")]
-    pub client_id: String,
-    #[serde(deserialize_with = "or_default")]
-    pub group: String,
-    pub subscription_data: Option<SubscriptionData>,
-}
+    /// What a consumer asks before it starts: can this subscription be served? (Java: `CheckClientRequestBody`)
+    pub struct CheckClient {
+        pub client_id: String,
+        pub group: String,
+        pub subscription_data: Option<SubscriptionData>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConsumerIdList {
-    #[serde(deserialize_with = "or_default")]
-    pub consumer_id_list: Vec<String>,
-}
+    pub struct ConsumerIdList {
+        pub consumer_id_list: Vec<String>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LockBatch {
-    pub client_id: String,
-    pub consumer_group: String,
-    #[serde(deserialize_with = "or_default")]
-    pub mq_set: Vec<QueueValue>,
-    pub only_this_broker: bool,
-}
+    pub struct LockBatch {
+        pub client_id: String,
+        pub consumer_group: String,
+        pub mq_set: Vec<QueueValue>,
+        pub only_this_broker: bool,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockBatchReply {
-    #[serde(rename = "lockOKMQSet", deserialize_with = "or_default")]
-    pub lock_ok_mq_set: Vec<QueueValue>,
-}
+    pub struct LockBatchReply {
+        #[serde(rename = "lockOKMQSet")]
+        pub lock_ok_mq_set: Vec<QueueValue>,
+    }
 
-/// The answer to `GetBrokerHaStatus` (Java: `HARuntimeInfo`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HaStatus {
-    #[serde(deserialize_with = "or_default")]
-    pub ha_client_runtime_info: HaMaster,
-    #[serde(deserialize_with = "or_default")]
-    pub ha_connection_info: Vec<HaSlave>,
-    pub in_sync_slave_nums: i32,
-    pub master: bool,
-    pub master_commit_log_max_offset: i64,
-}
+    /// The answer to `GetBrokerHaStatus` (Java: `HARuntimeInfo`).
+    pub struct HaStatus {
+        pub ha_client_runtime_info: HaMaster,
+        pub ha_connection_info: Vec<HaSlave>,
+        pub in_sync_slave_nums: i32,
+        pub master: bool,
+        pub master_commit_log_max_offset: i64,
+    }
 
-/// A slave's connection with its master.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HaMaster {
-    pub activated: bool,
-    pub last_read_timestamp: i64,
-    pub last_write_timestamp: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub master_addr: Option<String>,
-    pub master_flush_offset: i64,
-    pub max_offset: i64,
-    pub transferred_byte_in_second: i64,
-}
+    /// A slave's connection with its master.
+    pub struct HaMaster {
+        pub activated: bool,
+        pub last_read_timestamp: i64,
+        pub last_write_timestamp: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub master_addr: Option<String>,
+        pub master_flush_offset: i64,
+        pub max_offset: i64,
+        pub transferred_byte_in_second: i64,
+    }
 
-/// A master's connection with a slave.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HaSlave {
-    pub addr: String,
-    pub diff: i64,
-    pub in_sync: bool,
-    pub slave_ack_offset: i64,
-    pub transfer_from_where: i64,
-    pub transferred_byte_in_second: i64,
-}
+    /// A master's connection with a slave.
+    pub struct HaSlave {
+        pub addr: String,
+        pub diff: i64,
+        pub in_sync: bool,
+        pub slave_ack_offset: i64,
+        pub transfer_from_where: i64,
+        pub transferred_byte_in_second: i64,
+    }
 
-/// The answer to `GetBrokerEpochCache` (Java: `EpochEntryCache`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct EpochCache {
-    pub broker_id: i64,
-    pub broker_name: String,
-    pub cluster_name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub epoch_list: Vec<EpochEntry>,
-    pub max_offset: i64,
-}
+    /// The answer to `GetBrokerEpochCache` (Java: `EpochEntryCache`).
+    pub struct EpochCache {
+        pub broker_id: i64,
+        pub broker_name: String,
+        pub cluster_name: String,
+        pub epoch_list: Vec<EpochEntry>,
+        pub max_offset: i64,
+    }
 
-/// From `start_offset` on the log is of an epoch. Java knows `epoch` and `startOffset` alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct EpochEntry {
-    pub epoch: i64,
-    pub master: String,
-    pub restart: i64,
-    pub start_offset: i64,
+    /// From `start_offset` on the log is of an epoch. Java knows `epoch` and `startOffset` alone.
+    pub struct EpochEntry {
+        pub epoch: i64,
+        pub master: String,
+        pub restart: i64,
+        pub start_offset: i64,
+    }
 }
 
 #[cfg(test)]

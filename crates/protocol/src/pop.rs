@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::bodies::{MessageModel, QueueValue, or_default, wire_enum};
+use crate::bodies::{MessageModel, QueueValue, bodies, or_default, wire_enum};
 use crate::names::RETRY_PREFIX;
 
 /// The queue of the revive topic that handles of messages popped in order name.
@@ -169,14 +169,12 @@ pub struct Ack<'a> {
     pub topic: Cow<'a, str>,
 }
 
-/// The body of BATCH_ACK_MESSAGE.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BatchAckBody {
-    #[serde(deserialize_with = "or_default")]
-    pub acks: Vec<BatchAck>,
-    #[serde(deserialize_with = "or_default")]
-    pub broker_name: String,
+bodies! {
+    /// The body of BATCH_ACK_MESSAGE.
+    pub struct BatchAckBody {
+        pub acks: Vec<BatchAck>,
+        pub broker_name: String,
+    }
 }
 
 /// What is acknowledged of one pop: bit `n` is the message at `start + n`.
@@ -240,58 +238,40 @@ wire_enum!(
     RequestMode: Pull = "PULL", Pop = "POP",
 );
 
-/// How one group gets one topic's messages: the body of SET_MESSAGE_REQUEST_MODE.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GroupMode {
-    #[serde(deserialize_with = "or_default")]
-    pub consumer_group: String,
-    #[serde(deserialize_with = "or_default")]
-    pub mode: RequestMode,
-    /// How many members beside its own one may pop a queue; 0 and less: all.
-    pub pop_share_queue_num: i32,
-    #[serde(deserialize_with = "or_default")]
-    pub topic: String,
-}
+bodies! {
+    /// How one group gets one topic's messages: the body of SET_MESSAGE_REQUEST_MODE.
+    pub struct GroupMode {
+        pub consumer_group: String,
+        pub mode: RequestMode,
+        /// How many members beside its own one may pop a queue; 0 and less: all.
+        pub pop_share_queue_num: i32,
+        pub topic: String,
+    }
 
-/// `config/messageRequestMode.json` and the answer to GET_ALL_MESSAGE_REQUEST_MODE: by topic and group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GroupModes {
-    #[serde(deserialize_with = "or_default")]
-    pub message_request_mode_map: BTreeMap<String, BTreeMap<String, GroupMode>>,
-}
+    /// `config/messageRequestMode.json` and the answer to GET_ALL_MESSAGE_REQUEST_MODE: by topic and group.
+    pub struct GroupModes {
+        pub message_request_mode_map: BTreeMap<String, BTreeMap<String, GroupMode>>,
+    }
 
-/// The body of QUERY_ASSIGNMENT.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AssignmentQuery {
-    #[serde(deserialize_with = "or_default")]
-    pub client_id: String,
-    #[serde(deserialize_with = "or_default")]
-    pub consumer_group: String,
-    #[serde(deserialize_with = "or_default")]
-    pub message_model: MessageModel,
-    #[serde(deserialize_with = "or_default")]
-    pub strategy_name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub topic: String,
-}
+    /// The body of QUERY_ASSIGNMENT.
+    pub struct AssignmentQuery {
+        pub client_id: String,
+        pub consumer_group: String,
+        pub message_model: MessageModel,
+        pub strategy_name: String,
+        pub topic: String,
+    }
 
-/// The answer: what the client is to read. Without a list the client keeps what it has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Assignments {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_queue_assignments: Option<Vec<Assignment>>,
-}
+    /// The answer: what the client is to read. Without a list the client keeps what it has.
+    pub struct Assignments {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub message_queue_assignments: Option<Vec<Assignment>>,
+    }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Assignment {
-    pub message_queue: QueueValue,
-    #[serde(deserialize_with = "or_default")]
-    pub mode: RequestMode,
+    pub struct Assignment {
+        pub message_queue: QueueValue,
+        pub mode: RequestMode,
+    }
 }
 
 /// What is under way of one queue that a group pops in order.
