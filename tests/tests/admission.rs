@@ -29,15 +29,8 @@ fn send_request(body: &[u8]) -> BytesMut {
         topic: "T",
         default_topic: "TBW102",
         default_topic_queue_nums: 4,
-        queue_id: 0,
-        sys_flag: 0,
         born_timestamp: 1,
-        flag: 0,
-        properties: None,
-        reconsume_times: None,
-        unit_mode: None,
-        max_reconsume_times: None,
-        batch: None,
+        ..SendMessageV2::default()
     };
     framed(&request, body)
 }
@@ -46,16 +39,10 @@ fn pull_request() -> BytesMut {
     let request = PullMessage {
         consumer_group: "g",
         topic: "T",
-        queue_id: 0,
-        queue_offset: 0,
         max_msg_nums: 32,
         sys_flag: pull::SUBSCRIPTION,
-        commit_offset: 0,
-        suspend_timeout_millis: 0,
         subscription: Some("*"),
-        sub_version: 0,
-        expression_type: None,
-        max_msg_bytes: None,
+        ..PullMessage::default()
     };
     framed(&request, &[])
 }

@@ -19,14 +19,9 @@ fn send(link: &mut Link, number: i32) -> std::io::Result<()> {
         default_topic: "TBW102",
         default_topic_queue_nums: QUEUES,
         queue_id: number % QUEUES,
-        sys_flag: 0,
         born_timestamp: 1,
-        flag: 0,
         properties: Some(&properties),
-        reconsume_times: None,
-        unit_mode: None,
-        max_reconsume_times: None,
-        batch: None,
+        ..SendMessage::default()
     };
     link.ask(&request, number, format!("message {number}").as_bytes())
 }
@@ -76,12 +71,8 @@ fn read_queue(link: &mut Link, queue_id: i32) -> BTreeMap<i64, String> {
             queue_offset: offset,
             max_msg_nums: 32,
             sys_flag: flags::SUBSCRIPTION,
-            commit_offset: 0,
-            suspend_timeout_millis: 0,
             subscription: Some("*"),
-            sub_version: 0,
-            expression_type: None,
-            max_msg_bytes: None,
+            ..PullMessage::default()
         };
         link.ask(&request, 1, &[]).unwrap();
         let frame = link.answer().expect("an answer");

@@ -21,15 +21,9 @@ fn send(link: &mut Link, number: i32) -> (i32, String) {
         topic: "Full",
         default_topic: "TBW102",
         default_topic_queue_nums: 1,
-        queue_id: 0,
-        sys_flag: 0,
         born_timestamp: 1,
-        flag: 0,
         properties: Some(""),
-        reconsume_times: None,
-        unit_mode: None,
-        max_reconsume_times: None,
-        batch: None,
+        ..SendMessage::default()
     };
     let mut body = vec![b'x'; MIB];
     body[..4].copy_from_slice(&number.to_be_bytes());
@@ -46,16 +40,11 @@ fn read_all(link: &mut Link) -> Vec<i32> {
         let request = PullMessage {
             consumer_group: "CID_full",
             topic: "Full",
-            queue_id: 0,
             queue_offset: found.len() as i64,
             max_msg_nums: 32,
             sys_flag: flags::SUBSCRIPTION,
-            commit_offset: 0,
-            suspend_timeout_millis: 0,
             subscription: Some("*"),
-            sub_version: 0,
-            expression_type: None,
-            max_msg_bytes: None,
+            ..PullMessage::default()
         };
         link.ask(&request, 1, &[]).unwrap();
         let frame = link.answer().expect("an answer");

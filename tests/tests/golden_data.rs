@@ -126,12 +126,9 @@ fn list_queue(broker: &mut Broker, topic: &str, queue_id: i32, text: &mut String
             max_msg_nums: 32,
             // A subscription comes with the request.
             sys_flag: 4,
-            commit_offset: 0,
-            suspend_timeout_millis: 0,
             subscription: Some("*"),
-            sub_version: 0,
             expression_type: Some("TAG"),
-            max_msg_bytes: None,
+            ..PullMessage::default()
         });
         let header = Header::decode(&frame).unwrap();
         assert_eq!(header.code, codes::SUCCESS, "{topic} {queue_id} {offset}: {:?}", header.remark);

@@ -105,9 +105,7 @@ pub fn make_topic(options: &Options, connection: &mut Connection) -> Result<()> 
         write_queue_nums: options.queues,
         perm: 6,
         topic_filter_type: "SINGLE_TAG",
-        topic_sys_flag: None,
-        order: false,
-        attributes: None,
+        ..CreateTopic::default()
     };
     let mut out = BytesMut::new();
     head(options, CreateTopic::CODE, 0).write(&request, 0, &mut out);
@@ -302,14 +300,12 @@ pub fn write_send(options: &Options, connection: &mut Connection, opaque: i32, q
         default_topic: "TBW102",
         default_topic_queue_nums: 4,
         queue_id: queue,
-        sys_flag: 0,
         born_timestamp: born,
-        flag: 0,
         properties: Some(properties),
         reconsume_times: Some(0),
         unit_mode: Some(false),
-        max_reconsume_times: None,
         batch: Some(false),
+        ..SendMessageV2::default()
     };
     head(options, SendMessageV2::CODE, opaque).write(&request, body.len(), &mut connection.output);
     connection.output.extend_from_slice(body);
@@ -325,12 +321,10 @@ pub fn write_pull(options: &Options, connection: &mut Connection, opaque: i32, s
         queue_offset: connection.offset,
         max_msg_nums: options.batch,
         sys_flag: pull_flags::SUBSCRIPTION | suspend,
-        commit_offset: 0,
         suspend_timeout_millis: suspend_ms,
         subscription: Some(options.sql.as_deref().unwrap_or("*")),
-        sub_version: 0,
         expression_type: Some(if options.sql.is_some() { "SQL92" } else { "TAG" }),
-        max_msg_bytes: None,
+        ..PullMessage::default()
     };
     head(options, PullMessage::CODE, opaque).write(&request, 0, &mut connection.output);
 }

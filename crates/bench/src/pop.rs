@@ -23,13 +23,11 @@ pub fn write_pop(options: &Options, connection: &mut Connection, opaque: i32) {
         queue_id: -1,
         max_msg_nums: options.batch,
         invisible_time: INVISIBLE_MS,
-        poll_time: 0,
         born_time: Some(UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64)),
-        init_mode: 0,
         exp_type: Some("TAG"),
         exp: Some("*"),
         order: Some(false),
-        attempt_id: None,
+        ..PopMessage::default()
     };
     head(options, PopMessage::CODE, opaque).write(&request, 0, &mut connection.output);
 }

@@ -146,15 +146,9 @@ fn send<'a>(topic: &'a str, properties: &'a str) -> SendMessageV2<'a> {
         topic,
         default_topic: "TBW102",
         default_topic_queue_nums: 4,
-        queue_id: 0,
-        sys_flag: 0,
         born_timestamp: 1,
-        flag: 0,
         properties: Some(properties),
-        reconsume_times: None,
-        unit_mode: None,
-        max_reconsume_times: None,
-        batch: None,
+        ..SendMessageV2::default()
     }
 }
 
@@ -163,16 +157,12 @@ fn pull_request<'a>(topic: &'a str, offset: i64, suspend_ms: i64, expression: &'
     PullMessage {
         consumer_group: "g",
         topic,
-        queue_id: 0,
         queue_offset: offset,
         max_msg_nums: 32,
         sys_flag: suspend | pull_flags::SUBSCRIPTION,
-        commit_offset: 0,
         suspend_timeout_millis: suspend_ms,
         subscription: Some(expression),
-        sub_version: 0,
-        expression_type: None,
-        max_msg_bytes: None,
+        ..PullMessage::default()
     }
 }
 
@@ -220,15 +210,9 @@ fn batch_request(topic: &str) -> SendBatchMessage<'_> {
         topic,
         default_topic: "TBW102",
         default_topic_queue_nums: 4,
-        queue_id: 0,
-        sys_flag: 0,
         born_timestamp: 1,
-        flag: 0,
-        properties: None,
-        reconsume_times: None,
-        unit_mode: None,
-        max_reconsume_times: None,
         batch: Some(true),
+        ..SendBatchMessage::default()
     }
 }
 
@@ -291,15 +275,7 @@ fn unit_mode_is_kept_in_the_topics_that_it_makes() {
     let consumer = ConsumerData { group_name: "beat".into(), unit_mode: true, ..ConsumerData::default() };
     let data = HeartbeatData { client_id: "c".into(), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
     world.ask(1, &peer(1), &Heartbeat {}, &fastjson::to_vec(&data));
-    let back = ConsumerSendMsgBack {
-        offset: 0,
-        group: "back",
-        delay_level: 0,
-        origin_msg_id: None,
-        origin_topic: None,
-        unit_mode: Some(true),
-        max_reconsume_times: None,
-    };
+    let back = ConsumerSendMsgBack { group: "back", unit_mode: Some(true), ..ConsumerSendMsgBack::default() };
     assert_eq!(world.ask(1, &peer(1), &back, &[]).code, codes::SUCCESS);
     let topics = ["plain", "unit", "%RETRY%sent", "%RETRY%beat", "%RETRY%back"];
     assert_eq!(topics.map(flag), [0, 1, 2, 2, 2]);
@@ -475,11 +451,9 @@ fn failed_messages_come_again_and_end_as_dead_letters() {
         let request = ConsumerSendMsgBack {
             offset,
             group: "g",
-            delay_level: 0,
-            origin_msg_id: None,
             origin_topic: Some("T"),
-            unit_mode: None,
             max_reconsume_times: Some(1),
+            ..ConsumerSendMsgBack::default()
         };
         assert_eq!(world.ask(now, &peer(1), &request, &[]).code, codes::SUCCESS);
     };

@@ -74,11 +74,9 @@ impl World {
             cluster_name: "C",
             ha_server_addr: "10.0.0.1:10912",
             broker_id: id,
-            heartbeat_timeout_millis: None,
-            enable_acting_master: None,
-            compressed: None,
             body_crc32: Some(record::crc(&body) as i32),
             advertised_addresses: self.advertised,
+            ..RegisterBroker::default()
         };
         self.ask(connection, &request, &body)
     }
@@ -218,13 +216,8 @@ fn damaged_registrations_are_refused_alone() {
         broker_name: "b",
         broker_addr: "x:1",
         cluster_name: "C",
-        ha_server_addr: "",
-        broker_id: 0,
-        heartbeat_timeout_millis: None,
-        enable_acting_master: None,
-        compressed: None,
         body_crc32: Some(1),
-        advertised_addresses: None,
+        ..RegisterBroker::default()
     };
     let refused = world.ask(&connection(3), &request, b"{}");
     assert_eq!((refused.code, refused.remark.as_str()), (codes::SYSTEM_ERROR, "crc32 not match"));

@@ -84,13 +84,15 @@ impl<'h, T: Field<'h>> Field<'h> for Option<T> {
     }
 }
 
+/// Rows of names and their fields; several names may have the same.
 macro_rules! headers {
-    ($(
-        $(#[$doc:meta])*
-        $name:ident $(<$lt:lifetime>)? { $($field:ident: $type:ty = $wire:literal),* $(,)? }
-    )*) => {$(
+    ($( $($(#[$doc:meta])* $name:ident $(<$lt:lifetime>)?),+ { $($fields:tt)* } )*) => {
+        $( headers!(@each [$([$(#[$doc])* $name $(<$lt>)?])+] { $($fields)* }); )*
+    };
+    (@each [$([$($name:tt)+])+] $fields:tt) => { $( headers!(@one $($name)+ $fields); )+ };
+    (@one $(#[$doc:meta])* $name:ident $(<$lt:lifetime>)? { $($field:ident: $type:ty = $wire:literal),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $name $(<$lt>)? { $(pub $field: $type,)* }
 
         impl<'h> Typed<'h> for headers!(@named 'h $name $(<$lt>)?) {
@@ -111,7 +113,7 @@ macro_rules! headers {
                 $(if let Some(value) = self.$field.value() { put($wire, value); })*
             }
         }
-    )*};
+    };
     (@named $h:lifetime $name:ident <$lt:lifetime>) => { $name<$h> };
     (@named $h:lifetime $name:ident) => { $name };
 }
@@ -258,27 +260,7 @@ requests! {
 }
 
 headers! {
-    SendMessage<'a> {
-        producer_group: &'a str = "producerGroup", topic: &'a str = "topic", default_topic: &'a str = "defaultTopic",
-        default_topic_queue_nums: i32 = "defaultTopicQueueNums", queue_id: i32 = "queueId", sys_flag: i32 = "sysFlag",
-        born_timestamp: i64 = "bornTimestamp", flag: i32 = "flag", properties: Option<&'a str> = "properties",
-        reconsume_times: Option<i32> = "reconsumeTimes", unit_mode: Option<bool> = "unitMode",
-        max_reconsume_times: Option<i32> = "maxReconsumeTimes", batch: Option<bool> = "batch",
-    }
-    /// The fields of [`SendMessage`] under one-letter names: what clients send unless told otherwise.
-    SendMessageV2<'a> {
-        producer_group: &'a str = "a", topic: &'a str = "b", default_topic: &'a str = "c",
-        default_topic_queue_nums: i32 = "d", queue_id: i32 = "e", sys_flag: i32 = "f", born_timestamp: i64 = "g",
-        flag: i32 = "h", properties: Option<&'a str> = "i", reconsume_times: Option<i32> = "j",
-        unit_mode: Option<bool> = "k", max_reconsume_times: Option<i32> = "l", batch: Option<bool> = "m",
-    }
-    /// The fields of [`SendMessageV2`]; the body holds several messages (see [`crate::batch`]).
-    SendBatchMessage<'a> {
-        producer_group: &'a str = "a", topic: &'a str = "b", default_topic: &'a str = "c",
-        default_topic_queue_nums: i32 = "d", queue_id: i32 = "e", sys_flag: i32 = "f", born_timestamp: i64 = "g",
-        flag: i32 = "h", properties: Option<&'a str> = "i", reconsume_times: Option<i32> = "j",
-        unit_mode: Option<bool> = "k", max_reconsume_times: Option<i32> = "l", batch: Option<bool> = "m",
-    }
+    SendMessage<'a>,
     /// A consumer's answer to a request message.
     SendReplyMessage<'a> {
         producer_group: &'a str = "producerGroup", topic: &'a str = "topic", default_topic: &'a str = "defaultTopic",
@@ -287,7 +269,11 @@ headers! {
         reconsume_times: Option<i32> = "reconsumeTimes", unit_mode: Option<bool> = "unitMode",
         max_reconsume_times: Option<i32> = "maxReconsumeTimes", batch: Option<bool> = "batch",
     }
-    /// The fields of [`SendReplyMessage`] under one-letter names.
+    /// The fields of [`SendMessage`] under one-letter names: what clients send unless told otherwise.
+    SendMessageV2<'a>,
+    /// The body holds several messages (see [`crate::batch`]).
+    SendBatchMessage<'a>,
+    /// [`SendReplyMessage`] under one-letter names.
     SendReplyMessageV2<'a> {
         producer_group: &'a str = "a", topic: &'a str = "b", default_topic: &'a str = "c",
         default_topic_queue_nums: i32 = "d", queue_id: i32 = "e", sys_flag: i32 = "f", born_timestamp: i64 = "g",
@@ -307,14 +293,8 @@ headers! {
         transaction_id: Option<&'a str> = "transactionId", batch_uniq_id: Option<&'a str> = "batchUniqId",
         recall_handle: Option<&'a str> = "recallHandle",
     }
-    PullMessage<'a> {
-        consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
-        queue_offset: i64 = "queueOffset", max_msg_nums: i32 = "maxMsgNums", sys_flag: i32 = "sysFlag",
-        commit_offset: i64 = "commitOffset", suspend_timeout_millis: i64 = "suspendTimeoutMillis",
-        subscription: Option<&'a str> = "subscription", sub_version: i64 = "subVersion",
-        expression_type: Option<&'a str> = "expressionType", max_msg_bytes: Option<i32> = "maxMsgBytes",
-    }
-    /// The fields of [`PullMessage`], sent by lite pull consumers.
+    PullMessage<'a>,
+    /// Sent by lite pull consumers.
     LitePullMessage<'a> {
         consumer_group: &'a str = "consumerGroup", topic: &'a str = "topic", queue_id: i32 = "queueId",
         queue_offset: i64 = "queueOffset", max_msg_nums: i32 = "maxMsgNums", sys_flag: i32 = "sysFlag",
@@ -360,9 +340,7 @@ headers! {
         topic: &'a str = "topic", queue_id: i32 = "queueId", timestamp: i64 = "timestamp",
         boundary_type: Option<&'a str> = "boundaryType",
     }
-    GetMaxOffset<'a> { topic: &'a str = "topic", queue_id: i32 = "queueId" }
-    GetMinOffset<'a> { topic: &'a str = "topic", queue_id: i32 = "queueId" }
-    GetEarliestStoreTime<'a> { topic: &'a str = "topic", queue_id: i32 = "queueId" }
+    GetMaxOffset<'a>, GetMinOffset<'a>, GetEarliestStoreTime<'a> { topic: &'a str = "topic", queue_id: i32 = "queueId" }
     QueryMessage<'a> {
         topic: &'a str = "topic", key: &'a str = "key", max_num: i32 = "maxNum", begin_timestamp: i64 = "beginTimestamp",
         end_timestamp: i64 = "endTimestamp", unique_key: Option<&'a str> = "_UNIQUE_KEY_QUERY",
@@ -405,9 +383,8 @@ headers! {
     LockBatchMq {}
     UnlockBatchMq {}
     PutKvConfig<'a> { namespace: &'a str = "namespace", key: &'a str = "key", value: &'a str = "value" }
-    GetKvConfig<'a> { namespace: &'a str = "namespace", key: &'a str = "key" }
+    GetKvConfig<'a>, DeleteKvConfig<'a> { namespace: &'a str = "namespace", key: &'a str = "key" }
     GetKvConfigReply<'a> { value: Option<&'a str> = "value" }
-    DeleteKvConfig<'a> { namespace: &'a str = "namespace", key: &'a str = "key" }
     RegisterBroker<'a> {
         broker_name: &'a str = "brokerName", broker_addr: &'a str = "brokerAddr", cluster_name: &'a str = "clusterName",
         ha_server_addr: &'a str = "haServerAddr", broker_id: i64 = "brokerId",
@@ -418,7 +395,7 @@ headers! {
         advertised_addresses: Option<&'a str> = "advertisedAddresses",
     }
     RegisterBrokerReply<'a> { ha_server_addr: Option<&'a str> = "haServerAddr", master_addr: Option<&'a str> = "masterAddr" }
-    UnregisterBroker<'a> {
+    UnregisterBroker<'a>, QueryDataVersion<'a> {
         broker_name: &'a str = "brokerName", broker_addr: &'a str = "brokerAddr", cluster_name: &'a str = "clusterName",
         broker_id: i64 = "brokerId",
     }
@@ -500,10 +477,6 @@ headers! {
     UpdateNamesrvConfig {}
     GetNamesrvConfig {}
     GetAllProducerInfo {}
-    QueryDataVersion<'a> {
-        broker_name: &'a str = "brokerName", broker_addr: &'a str = "brokerAddr", cluster_name: &'a str = "clusterName",
-        broker_id: i64 = "brokerId",
-    }
     QueryDataVersionReply { changed: bool = "changed" }
     GetTopicConfig<'a> { topic: &'a str = "topic" }
     GetSubscriptionGroupConfig<'a> { group: &'a str = "group" }

@@ -60,14 +60,9 @@ fn send(serialization: Serialization) -> BytesMut {
         default_topic: "TBW102",
         default_topic_queue_nums: 4,
         queue_id: 1,
-        sys_flag: 0,
         born_timestamp: 1_700_000_000_000,
-        flag: 0,
         properties: Some("TAGS\u{1}a\u{2}KEYS\u{1}k\u{2}"),
-        reconsume_times: None,
-        unit_mode: None,
-        max_reconsume_times: None,
-        batch: None,
+        ..SendMessageV2::default()
     };
     let mut out = BytesMut::new();
     Outgoing { serialization, code: 310, opaque: 5, flag: 0, remark: Some("remark"), extra: &[] }.write(&request, 5, &mut out);

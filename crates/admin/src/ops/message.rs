@@ -262,12 +262,10 @@ pub async fn pull(access: &Access, at: &QueueAt, pull: Pull<'_>) -> Result<Pulle
         queue_offset: pull.offset,
         max_msg_nums: pull.count.clamp(1, MAX_PULL),
         sys_flag: sys_flag::pull::SUBSCRIPTION,
-        commit_offset: 0,
         suspend_timeout_millis: SUSPEND_MS,
         subscription: Some(pull.expression),
-        sub_version: 0,
         expression_type: Some("TAG"),
-        max_msg_bytes: None,
+        ..PullMessage::default()
     };
     let answer = access.pool.get(&at.address).await?.call(&request, &[], TIMEOUT).await?;
     let status = match answer.code {
@@ -396,14 +394,12 @@ pub async fn send_to(access: &Access, draft: &Draft<'_>, at: &QueueAt, now: i64)
         default_topic: names::DEFAULT_TOPIC,
         default_topic_queue_nums: DEFAULT_QUEUES,
         queue_id: at.queue.queue_id,
-        sys_flag: 0,
         born_timestamp: now,
-        flag: 0,
         properties: Some(&text),
         reconsume_times: Some(0),
         unit_mode: Some(false),
-        max_reconsume_times: None,
         batch: Some(false),
+        ..SendMessageV2::default()
     };
     let answer = access.pool.get(&at.address).await?.call(&request, draft.body, TIMEOUT).await?;
     let send_status = match answer.code {

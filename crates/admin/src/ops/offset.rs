@@ -55,10 +55,9 @@ pub async fn reset(access: &Access, to: &Move<'_>) -> Result<Moved, Error> {
         let request = ResetOffset {
             topic: to.topic,
             group: to.group,
-            queue_id: None,
-            offset: None,
             timestamp: to.timestamp,
             is_force: to.force,
+            ..ResetOffset::default()
         };
         match access.pool.call(address, &request, &[], TIMEOUT).await {
             Ok(answer) => all.extend(answer.json::<ResetOffsets>()?.offset_table),

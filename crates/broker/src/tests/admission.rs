@@ -89,15 +89,7 @@ fn a_write_that_hangs_holds_up_no_other_send_for_long() {
         assert!(
             short.remark.starts_with("[PCBUSY_CLEAN_QUEUE]broker busy, start flow control for a while, period in queue: 10ms")
         );
-        let back = ConsumerSendMsgBack {
-            offset: 0,
-            group: "g",
-            delay_level: 0,
-            origin_msg_id: None,
-            origin_topic: Some("T"),
-            unit_mode: None,
-            max_reconsume_times: None,
-        };
+        let back = ConsumerSendMsgBack { group: "g", origin_topic: Some("T"), ..ConsumerSendMsgBack::default() };
         for answer in [world.send(2001, "T", "", "rejected"), world.ask(2001, &peer(2), &back, &[])] {
             assert_eq!(
                 (answer.code, answer.remark.as_str()),

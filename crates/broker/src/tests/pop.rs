@@ -19,13 +19,8 @@ fn pop(now: i64) -> PopMessage<'static> {
         queue_id: -1,
         max_msg_nums: 32,
         invisible_time: 1000,
-        poll_time: 0,
         born_time: Some(now),
-        init_mode: 0,
-        exp_type: None,
-        exp: None,
-        order: None,
-        attempt_id: None,
+        ..PopMessage::default()
     }
 }
 
@@ -403,8 +398,7 @@ fn who_waits_in_vain_is_answered_in_time() {
         queue_id: -1,
         poll_time,
         born_time: Some(now),
-        order: None,
-        attempt_id: None,
+        ..Notification::default()
     };
     assert_eq!(world.json(11_000, &ask(11_000, 0), &[]).field("hasMsg"), "false");
     let told = peer(6);

@@ -101,10 +101,9 @@ impl Script {
             offset: self.known[*body].physical,
             group,
             delay_level: level.parse().unwrap(),
-            origin_msg_id: None,
             origin_topic: Some("T"),
-            unit_mode: None,
             max_reconsume_times: max.parse().ok(),
+            ..ConsumerSendMsgBack::default()
         };
         assert_eq!(self.world.ask(now, &peer(9), &request, &[]).code, codes::SUCCESS, "{line}");
     }
