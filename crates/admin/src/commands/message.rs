@@ -456,19 +456,14 @@ mod tests {
         pairs.into_iter().chain(tail).for_each(|(name, value)| properties::push(&mut text, name, value));
         let record = Record {
             queue_id: 2,
-            flag: 0,
             queue_offset: 1,
             physical_offset: 504,
-            sys_flag: 0,
             born_timestamp: 1_795_249_437_602,
             born_host: "127.0.0.1:36980".parse().unwrap(),
             store_timestamp: 1_795_249_437_611,
             store_host: "127.0.0.1:20911".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body: b"world",
             topic: "Orders",
-            properties: &text,
+            ..message::record(b"world", &text)
         };
         let mut message = Message::from(&record);
         message.broker_name = Some("broker-a".into());

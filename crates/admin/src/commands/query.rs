@@ -124,19 +124,14 @@ mod tests {
         pairs.into_iter().chain(tail).for_each(|(name, value)| protocol::properties::push(&mut text, name, value));
         Message::from(&Record {
             queue_id,
-            flag: 0,
             queue_offset: 0,
             physical_offset,
-            sys_flag: 0,
             born_timestamp: 1_795_262_384_437,
             born_host: "127.0.0.1:59700".parse().unwrap(),
             store_timestamp: 1_795_262_384_442,
             store_host: "127.0.0.1:37259".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body: b"found",
             topic: "Shown",
-            properties: &text,
+            ..message::record(b"found", &text)
         })
     }
 

@@ -531,6 +531,27 @@ fn consumed(stats: &ConsumeStats, route: &TopicRouteData, message: &Message) -> 
     })
 }
 
+/// A record of a message of topic `T`.
+#[cfg(test)]
+pub fn record<'a>(body: &'a [u8], properties: &'a str) -> Record<'a> {
+    Record {
+        queue_id: 1,
+        flag: 0,
+        queue_offset: 4,
+        physical_offset: 258,
+        sys_flag: 0,
+        born_timestamp: 1,
+        born_host: "10.0.0.9:5".parse().unwrap(),
+        store_timestamp: 2,
+        store_host: "10.0.0.1:10911".parse().unwrap(),
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body,
+        topic: "T",
+        properties,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -556,25 +577,6 @@ mod tests {
             broker_datas: vec![broker("b", 0), broker("a", 1)],
             queue_datas: vec![queues("b"), queues("a")],
             ..Default::default()
-        }
-    }
-
-    fn record<'a>(body: &'a [u8], properties: &'a str) -> Record<'a> {
-        Record {
-            queue_id: 1,
-            flag: 0,
-            queue_offset: 4,
-            physical_offset: 258,
-            sys_flag: 0,
-            born_timestamp: 1,
-            born_host: "10.0.0.9:5".parse().unwrap(),
-            store_timestamp: 2,
-            store_host: "10.0.0.1:10911".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body,
-            topic: "T",
-            properties,
         }
     }
 

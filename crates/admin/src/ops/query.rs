@@ -142,32 +142,12 @@ pub async fn by_id(access: &Access, topic: &str, id: &str, cluster: Option<&str>
 #[cfg(test)]
 mod tests {
     use protocol::bodies::BrokerData;
-    use protocol::record::Record;
 
     use super::*;
 
-    fn message(topic: &str, properties: &str) -> Message {
-        Message::from(&Record {
-            queue_id: 0,
-            flag: 0,
-            queue_offset: 0,
-            physical_offset: 0,
-            sys_flag: 0,
-            born_timestamp: 1,
-            born_host: "10.0.0.9:5".parse().unwrap(),
-            store_timestamp: 2,
-            store_host: "10.0.0.1:10911".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body: b"",
-            topic,
-            properties,
-        })
-    }
-
     #[test]
     fn a_message_has_a_key_as_a_whole_word_and_in_its_topic() {
-        let stored = message("T", "KEYS\u{1}a bc\u{2}UNIQ_KEY\u{1}U");
+        let stored = Message::from(&message::record(b"", "KEYS\u{1}a bc\u{2}UNIQ_KEY\u{1}U"));
         let asked = |topic, key, kind| Query { topic, key, kind, cluster: None, begin: 0, end: i64::MAX };
         let word = KeyKind::Key { most: 1 };
         assert!(has_key(&stored, &asked("T", "a", word), false) && has_key(&stored, &asked("T", "bc", word), false));

@@ -147,20 +147,11 @@ mod tests {
 
     fn half(properties: &str) -> Pending {
         let record = Record {
-            queue_id: 0,
-            flag: 0,
             queue_offset: 7,
-            physical_offset: 99,
-            sys_flag: 0,
             born_timestamp: 1000,
-            born_host: "10.0.0.1:1".parse().unwrap(),
             store_timestamp: 50_000,
-            store_host: "10.0.0.2:10911".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body: b"",
             topic: names::TRANS_HALF_TOPIC,
-            properties,
+            ..super::super::message::record(b"", properties)
         };
         let settings = settings(&[("transactionTimeOut".into(), "4000".into())].into());
         Pending::new(&Message::from(&record), "10.0.0.2:10911", settings, 61_000)
