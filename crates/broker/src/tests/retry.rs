@@ -124,55 +124,16 @@ impl Script {
 #[test]
 fn a_message_that_always_fails_comes_again_for_five_hours_and_is_a_dead_letter_then() {
     let mut script = Script::new("");
-    script.run(
-        "
-        0s          send T bad
-        0s          see T bad@0
-        0s          back g bad 0 -
-        9s999ms     see %RETRY%g
-        10s         see %RETRY%g bad@1
-        10s         back g bad 0 -
-        39s999ms    see %RETRY%g
-        40s         see %RETRY%g bad@2
-        40s         back g bad 0 -
-        1m39s999ms  see %RETRY%g
-        1m40s       see %RETRY%g bad@3
-        1m40s       back g bad 0 -
-        3m40s       see %RETRY%g bad@4
-        3m40s       back g bad 0 -
-        6m40s       see %RETRY%g bad@5
-        6m40s       back g bad 0 -
-        10m40s      see %RETRY%g bad@6
-        10m40s      back g bad 0 -
-        15m40s      see %RETRY%g bad@7
-        15m40s      back g bad 0 -
-        21m40s      see %RETRY%g bad@8
-        21m40s      back g bad 0 -
-        28m40s      see %RETRY%g bad@9
-        28m40s      back g bad 0 -
-        36m40s      see %RETRY%g bad@10
-        36m40s      back g bad 0 -
-        45m40s      see %RETRY%g bad@11
-        45m40s      back g bad 0 -
-        55m40s      see %RETRY%g bad@12
-        55m40s      back g bad 0 -
-        1h15m40s    see %RETRY%g bad@13
-        1h15m40s    back g bad 0 -
-        1h45m39s    see %RETRY%g
-        1h45m40s    see %RETRY%g bad@14
-        1h45m40s    back g bad 0 -
-        2h45m39s    see %RETRY%g
-        2h45m40s    see %RETRY%g bad@15
-        2h45m40s    back g bad 0 -
-        4h45m39s    see %RETRY%g
-        4h45m40s    see %RETRY%g bad@16
-        4h45m40s    see %DLQ%g
-        4h45m40s    back g bad 0 -
-        4h45m40s    see %DLQ%g bad@17
-        24h         see %RETRY%g
-        24h         see %DLQ%g
-        ",
-    );
+    script.run("0s send T bad\n0s see T bad@0\n0s back g bad 0 -");
+    let times = [
+        "10s", "40s", "1m40s", "3m40s", "6m40s", "10m40s", "15m40s", "21m40s", "28m40s", "36m40s", "45m40s", "55m40s",
+        "1h15m40s", "1h45m40s", "2h45m40s", "4h45m40s",
+    ];
+    for (nth, at) in (1..).zip(times) {
+        let before = time(at) - 1;
+        script.run(&format!("{before}ms see %RETRY%g\n{at} see %RETRY%g bad@{nth}\n{at} see %DLQ%g\n{at} back g bad 0 -"));
+    }
+    script.run("4h45m40s see %DLQ%g bad@17\n24h see %RETRY%g\n24h see %DLQ%g");
     let first = script.world.pull(0, &peer(9), "T", 0, 0).unwrap();
     let first = record::decode_checked(&first.body).unwrap();
     let dead = script.world.pull(0, &peer(9), "%DLQ%g", 0, 0).unwrap();
