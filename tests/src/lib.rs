@@ -9,7 +9,7 @@ mod server;
 pub use clients::{Client, go_client, java_client, java_exchange_client, java_filter, java_mqadmin};
 pub use exchange::{Exchange, Whose};
 pub use group::{Group, NameServer};
-pub use link::{Answer, Fields, Link, write_request};
+pub use link::{Answer, Fields, Link, framed, pull_request, send_request, write_request};
 pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
 
 use std::path::{Path, PathBuf};

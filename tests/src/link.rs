@@ -6,8 +6,9 @@ use std::net::TcpStream;
 
 use bytes::BytesMut;
 use protocol::header::Outgoing;
-use protocol::requests::Request;
-use protocol::{Frame, Header, Serialization, frame};
+use protocol::requests::{PullMessage, Request, SendMessageV2};
+use protocol::sys_flag::pull;
+use protocol::{Frame, Header, Serialization, frame, names};
 
 use crate::{PATIENCE, Server, wait_for};
 
@@ -22,11 +23,49 @@ pub struct Answer {
     pub fields: Fields,
 }
 
-/// Appends a request as Java's clients write it.
-pub fn write_request(out: &mut BytesMut, code: i32, fields: &[(&str, &str)], body: &[u8]) {
-    let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: fields };
+/// Appends a request as Java's clients write it, with fields such as `name=value;name=value`.
+pub fn write_request(out: &mut BytesMut, code: i32, fields: &str, body: &[u8]) {
+    let extra: Vec<_> = fields.split(';').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap()).collect();
+    let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: &extra };
     head.write(&(), body.len(), out);
     out.extend_from_slice(body);
+}
+
+/// A request as it travels.
+pub fn framed<'h, R: Request<'h>>(request: &R, opaque: i32, body: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    let head = Outgoing { serialization: Serialization::Json, code: R::CODE, opaque, flag: 0, remark: None, extra: &[] };
+    head.write(request, body.len(), &mut out);
+    out.extend_from_slice(body);
+    out
+}
+
+/// A send to a queue of a topic, which is made with so many queues where there is none.
+pub fn send_request<'a>(topic: &'a str, queues: i32, queue_id: i32, properties: &'a str) -> SendMessageV2<'a> {
+    SendMessageV2 {
+        producer_group: "p",
+        topic,
+        default_topic: names::DEFAULT_TOPIC,
+        default_topic_queue_nums: queues,
+        queue_id,
+        born_timestamp: 1,
+        properties: Some(properties),
+        ..SendMessageV2::default()
+    }
+}
+
+/// A pull of all messages of a queue from an offset on, which does not wait.
+pub fn pull_request(topic: &str, queue_id: i32, queue_offset: i64) -> PullMessage<'_> {
+    PullMessage {
+        consumer_group: "g",
+        topic,
+        queue_id,
+        queue_offset,
+        max_msg_nums: 32,
+        sys_flag: pull::SUBSCRIPTION,
+        subscription: Some("*"),
+        ..PullMessage::default()
+    }
 }
 
 /// A connection that has several requests under way.
@@ -43,18 +82,25 @@ impl Link {
 
     /// To whoever listens, or will in a moment.
     pub fn connect(port: u16) -> Self {
-        let stream = wait_for("a connection", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Self::to(&format!("127.0.0.1:{port}"))
+    }
+
+    /// To an address with a port.
+    pub fn to(address: &str) -> Self {
+        let stream = wait_for("a connection", || TcpStream::connect(address).ok());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream, buffer: BytesMut::new() }
     }
 
     /// Sends a request.
     pub fn ask<'h, R: Request<'h>>(&mut self, request: &R, opaque: i32, body: &[u8]) -> std::io::Result<()> {
-        let mut out = BytesMut::new();
-        let head = Outgoing { serialization: Serialization::Json, code: R::CODE, opaque, flag: 0, remark: None, extra: &[] };
-        head.write(request, body.len(), &mut out);
-        out.extend_from_slice(body);
-        self.stream.write_all(&out)
+        self.stream.write_all(&framed(request, opaque, body))
+    }
+
+    /// Sends a request and waits for its answer.
+    pub fn request<'h, R: Request<'h>>(&mut self, request: &R, body: &[u8]) -> Frame {
+        self.ask(request, 1, body).unwrap();
+        self.frame()
     }
 
     /// Sends requests that are written already.
@@ -62,8 +108,8 @@ impl Link {
         self.stream.write_all(requests).unwrap();
     }
 
-    /// Sends a request given by its fields, and waits for its answer; what the server asks meanwhile is passed over.
-    pub fn call(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) -> (Answer, Frame) {
+    /// Sends a request given by its fields (see [`write_request`]), and waits for its answer; what the server asks meanwhile is passed over.
+    pub fn call(&mut self, code: i32, fields: &str, body: &[u8]) -> (Answer, Frame) {
         let mut out = BytesMut::new();
         write_request(&mut out, code, fields, body);
         self.write(&out);

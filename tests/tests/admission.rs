@@ -1,72 +1,29 @@
 //! Clients that ask and never read cost little, hold up nobody, and are closed.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use protocol::header::Outgoing;
-use protocol::requests::{PullMessage, Request, SendMessageV2};
-use protocol::sys_flag::pull;
-use protocol::{Header, Serialization, codes, frame};
-use tests::{PATIENCE, Server, Setup, wait_for};
+use protocol::{Header, codes};
+use tests::{Link, Server, Setup, framed, pull_request, send_request, wait_for};
 
 /// More than fits the buffers of two sockets.
 const MANY_BYTES: usize = 64 * 1024 * 1024;
 const MESSAGE_BYTES: usize = 100_000;
 
-fn framed<'h, R: Request<'h>>(request: &R, body: &[u8]) -> BytesMut {
-    let mut out = BytesMut::new();
-    let head = Outgoing { serialization: Serialization::Json, code: R::CODE, opaque: 1, flag: 0, remark: None, extra: &[] };
-    head.write(request, body.len(), &mut out);
-    out.extend_from_slice(body);
-    out
+fn send(body: &[u8]) -> BytesMut {
+    framed(&send_request("T", 4, 0, ""), 1, body)
 }
 
-fn send_request(body: &[u8]) -> BytesMut {
-    let request = SendMessageV2 {
-        producer_group: "p",
-        topic: "T",
-        default_topic: "TBW102",
-        default_topic_queue_nums: 4,
-        born_timestamp: 1,
-        ..SendMessageV2::default()
-    };
-    framed(&request, body)
-}
-
-fn pull_request() -> BytesMut {
-    let request = PullMessage {
-        consumer_group: "g",
-        topic: "T",
-        max_msg_nums: 32,
-        sys_flag: pull::SUBSCRIPTION,
-        subscription: Some("*"),
-        ..PullMessage::default()
-    };
-    framed(&request, &[])
-}
-
-fn connect(server: &Server, write_timeout: Duration) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", server.broker_port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(write_timeout)).unwrap();
-    stream
+fn pull() -> BytesMut {
+    framed(&pull_request("T", 0, 0), 1, &[])
 }
 
 /// The code of the answer to one request.
-fn ask(stream: &mut TcpStream, request: &[u8]) -> i32 {
-    stream.write_all(request).unwrap();
-    let mut buffer = BytesMut::new();
-    loop {
-        if let Some(frame) = frame::take(&mut buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-            return Header::decode(&frame).unwrap().code;
-        }
-        let mut chunk = [0; 4096];
-        let count = stream.read(&mut chunk).unwrap();
-        assert!(count > 0, "the server closed the connection");
-        buffer.extend_from_slice(&chunk[..count]);
-    }
+fn ask(link: &mut Link, request: &[u8]) -> i32 {
+    link.write(request);
+    Header::decode(&link.frame()).unwrap().code
 }
 
 /// Whether the server takes no more of what is written at the moment.
@@ -76,7 +33,8 @@ fn is_stuck(result: std::io::Result<usize>) -> bool {
 
 /// A connection on which a request is repeated, and nothing read, until the server reads no more of it.
 fn that_never_reads(server: &Server, request: &[u8]) -> TcpStream {
-    let mut stream = connect(server, Duration::from_millis(300));
+    let mut stream = TcpStream::connect(("127.0.0.1", server.broker_port)).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let bytes = request.repeat(MANY_BYTES / request.len());
     let mut written = 0;
     loop {
@@ -101,16 +59,16 @@ fn own_memory(pid: u32) -> usize {
 #[test]
 fn clients_that_never_read_hold_up_nobody_and_are_closed() {
     let server = Server::start(Setup { broker: "serverChannelMaxIdleTimeSeconds=6\n".into() });
-    let mut bystander = connect(&server, PATIENCE);
+    let mut bystander = Link::open(&server);
     for _ in 0..4 {
-        assert_eq!(ask(&mut bystander, &send_request(&[b'x'; MESSAGE_BYTES])), codes::SUCCESS);
+        assert_eq!(ask(&mut bystander, &send(&[b'x'; MESSAGE_BYTES])), codes::SUCCESS);
     }
     let before = own_memory(server.pid());
     let mut reckless = Vec::new();
-    for request in [pull_request(), pull_request(), pull_request(), pull_request(), send_request(b"x"), send_request(b"x")] {
+    for request in [pull(), pull(), pull(), pull(), send(b"x"), send(b"x")] {
         reckless.push(that_never_reads(&server, &request));
-        assert_eq!(ask(&mut bystander, &send_request(b"y")), codes::SUCCESS);
-        assert_eq!(ask(&mut bystander, &pull_request()), codes::SUCCESS);
+        assert_eq!(ask(&mut bystander, &send(b"y")), codes::SUCCESS);
+        assert_eq!(ask(&mut bystander, &pull()), codes::SUCCESS);
     }
     let cost = own_memory(server.pid()).saturating_sub(before);
     println!("{} connections that never read cost {} KiB", reckless.len(), cost / 1024);
@@ -118,7 +76,7 @@ fn clients_that_never_read_hold_up_nobody_and_are_closed() {
     for mut stream in reckless {
         wait_for("a connection that never reads to be closed", || {
             let result = stream.write(b"x");
-            assert_eq!(ask(&mut bystander, &send_request(b"z")), codes::SUCCESS);
+            assert_eq!(ask(&mut bystander, &send(b"z")), codes::SUCCESS);
             (result.is_err() && !is_stuck(result)).then_some(())
         });
     }

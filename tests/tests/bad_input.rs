@@ -4,11 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::BytesMut;
-use protocol::header::Outgoing;
-use protocol::requests::{GetMaxOffset, Request};
-use protocol::{Header, Serialization, frame};
+use protocol::Header;
+use protocol::requests::GetMaxOffset;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tests::{PATIENCE, Server, Setup, wait_for};
+use tests::{Link, PATIENCE, Server, Setup, framed, wait_for};
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -17,32 +16,16 @@ fn connect(port: u16) -> TcpStream {
 }
 
 fn request() -> BytesMut {
-    let mut out = BytesMut::new();
-    let head =
-        Outgoing { serialization: Serialization::Json, code: GetMaxOffset::CODE, opaque: 3, flag: 0, remark: None, extra: &[] };
-    head.write(&GetMaxOffset { topic: "T", queue_id: 0 }, 0, &mut out);
-    out
+    framed(&GetMaxOffset { topic: "T", queue_id: 0 }, 3, &[])
 }
 
 /// Whether a connection still answers.
-fn answers(stream: &mut TcpStream) -> bool {
-    if stream.write_all(&request()).is_err() {
-        return false;
-    }
-    let mut buffer = BytesMut::new();
-    loop {
-        if let Some(frame) = frame::take(&mut buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-            return Header::decode(&frame).unwrap().opaque == 3;
-        }
-        let mut chunk = [0; 1024];
-        match stream.read(&mut chunk) {
-            Ok(0) | Err(_) => return false,
-            Ok(count) => buffer.extend_from_slice(&chunk[..count]),
-        }
-    }
+fn answers(link: &mut Link) -> bool {
+    link.ask(&GetMaxOffset { topic: "T", queue_id: 0 }, 3, &[]).is_ok()
+        && link.answer().is_some_and(|frame| Header::decode(&frame).unwrap().opaque == 3)
 }
 
-fn framed(kind: u8, header: &[u8], body: &[u8]) -> Vec<u8> {
+fn with_header(kind: u8, header: &[u8], body: &[u8]) -> Vec<u8> {
     let mut out = ((4 + header.len() + body.len()) as u32).to_be_bytes().to_vec();
     out.extend((header.len() as u32 | u32::from(kind) << 24).to_be_bytes());
     out.extend(header);
@@ -54,14 +37,14 @@ fn framed(kind: u8, header: &[u8], body: &[u8]) -> Vec<u8> {
 fn frames_that_are_none_end_their_connection_alone() {
     let server = Server::start(Setup::default());
     for port in [server.broker_port, server.broker_port - 2, server.namesrv_port] {
-        let mut bystander = connect(port);
+        let mut bystander = Link::connect(port);
         let bad = [
             u32::MAX.to_be_bytes().to_vec(),
             3u32.to_be_bytes().to_vec(),
-            framed(9, b"{}", b""),
-            framed(0, b"no json", b""),
-            framed(0, b"", b""),
-            framed(1, &[0; 5], b""),
+            with_header(9, b"{}", b""),
+            with_header(0, b"no json", b""),
+            with_header(0, b"", b""),
+            with_header(1, &[0; 5], b""),
             [8u32.to_be_bytes(), 0x00ff_ffffu32.to_be_bytes()].concat(),
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         ];
@@ -105,7 +88,7 @@ fn idle_connections_are_closed_and_cost_little() {
         })
         .collect();
     wait_for("all connections to be open at once", || (open_files(server.pid()) > IDLE).then_some(()));
-    assert!(answers(&mut connect(server.broker_port)));
+    assert!(answers(&mut Link::open(&server)));
     let cost = resident(server.pid()).saturating_sub(before);
     println!("{IDLE} connections cost {} KiB", cost / 1024);
     assert!(cost < 200_000_000, "{IDLE} idle connections cost {cost} bytes of memory");

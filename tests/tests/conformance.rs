@@ -2,14 +2,8 @@
 //! What differs on purpose is listed with the reason.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
-use bytes::BytesMut;
-use protocol::header::Outgoing;
-use protocol::requests::FieldError;
-use protocol::{Frame, Header, Serialization, frame};
-use tests::{JavaServer, PATIENCE, Server, Setup, wait_for};
+use tests::{Answer, JavaServer, Link, Server, Setup};
 
 /// Where a step goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -224,15 +218,6 @@ const OTHER_REMARK: &[(&str, &str)] = &[
     ("resume nothing", "Java says that it threw an exception"),
 ];
 
-/// What is compared of an answer.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    code: i32,
-    remark: String,
-    fields: BTreeMap<String, String>,
-    bodies: Vec<String>,
-}
-
 fn expand(text: &str) -> String {
     match text.strip_prefix('@').and_then(|n| n.parse().ok()) {
         Some(length) => "x".repeat(length),
@@ -240,8 +225,8 @@ fn expand(text: &str) -> String {
     }
 }
 
-/// Sends a request as a Java client writes it and reads the answer.
-fn ask(stream: &mut TcpStream, step: &Step) -> Answer {
+/// The answer to a step without what varies, and the bodies that it has.
+fn ask(link: &mut Link, step: &Step) -> (Answer, Vec<String>) {
     let (_, _, code, fields, body) = *step;
     let mut pairs: BTreeMap<&str, String> = BTreeMap::new();
     let base = match code {
@@ -254,69 +239,32 @@ fn ask(stream: &mut TcpStream, step: &Step) -> Answer {
         let (name, value) = pair.split_once('=').unwrap();
         pairs.insert(name, expand(value));
     }
-    let extra: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (*n, v.as_str())).collect();
-    let body = expand(body);
-    let mut out = BytesMut::new();
-    Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: &extra }.write(
-        &(),
-        body.len(),
-        &mut out,
-    );
-    out.extend_from_slice(body.as_bytes());
-    stream.write_all(&out).unwrap();
-    answer(&read_frame(stream), code).unwrap()
-}
-
-fn read_frame(stream: &mut TcpStream) -> Frame {
-    let mut buffer = BytesMut::new();
-    loop {
-        if let Some(frame) = frame::take(&mut buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-            return frame;
-        }
-        let mut chunk = [0; 4096];
-        let count = stream.read(&mut chunk).unwrap();
-        assert!(count > 0, "the server closed the connection");
-        buffer.extend_from_slice(&chunk[..count]);
-    }
-}
-
-fn answer(frame: &Frame, request: i32) -> Result<Answer, FieldError> {
-    let header = Header::decode(frame).unwrap();
-    let mut fields: BTreeMap<_, _> = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+    let fields: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let (mut answer, frame) = link.call(code, &fields.join(";"), expand(body).as_bytes());
     for name in VARYING {
-        if let Some(value) = fields.get_mut(name) {
-            "varies".clone_into(value);
-        }
+        answer.fields.entry(name.to_owned()).and_modify(|value| "varies".clone_into(value));
     }
-    let messages = matches!(request, 11 | 200050 | 200052) && header.code == 0;
-    let bodies = match messages {
-        true => {
-            protocol::record::decode_all(&frame.body).map(|r| String::from_utf8_lossy(r.unwrap().body).into_owned()).collect()
-        }
-        false => vec![String::from_utf8_lossy(&frame.body).into_owned()],
+    answer.remark = answer.remark.lines().next().unwrap_or_default().trim_end().to_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let bodies = match matches!(code, 11 | 200050 | 200052) && answer.code == 0 {
+        true => protocol::record::decode_all(&frame.body).map(|record| text(record.unwrap().body)).collect(),
+        false => vec![text(&frame.body)],
     };
-    let remark = header.remark.clone().unwrap_or_default();
-    Ok(Answer { code: header.code, remark: remark.lines().next().unwrap_or_default().trim_end().to_owned(), fields, bodies })
-}
-
-fn connect(port: u16) -> TcpStream {
-    let stream = wait_for("a connection", || TcpStream::connect(("127.0.0.1", port)).ok());
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
+    (answer, bodies)
 }
 
 #[test]
 fn answers_are_javas() {
     let Some(java) = JavaServer::start("maxMessageSize=1000\n") else { return };
     let ours = Server::start(Setup { broker: "maxMessageSize=1000\n".into() });
-    let mut javas = [connect(java.broker_port), connect(java.namesrv_port)];
-    let mut own = [connect(ours.broker_port), connect(ours.namesrv_port)];
+    let mut javas = [java.broker_port, java.namesrv_port].map(Link::connect);
+    let mut own = [ours.broker_port, ours.namesrv_port].map(Link::connect);
     let mut differences = Vec::new();
     for step in STEPS {
         let which = usize::from(step.1 == NameServer);
         let (mut theirs, mut ours) = (ask(&mut javas[which], step), ask(&mut own[which], step));
         if OTHER_REMARK.iter().any(|(name, _)| *name == step.0) {
-            (theirs.remark, ours.remark) = Default::default();
+            (theirs.0.remark, ours.0.remark) = Default::default();
         }
         if theirs != ours && !MEANT.iter().any(|(name, _)| *name == step.0) {
             differences.push(format!("{} ({}):\n  Java {theirs:?}\n  ours {ours:?}", step.0, step.2));

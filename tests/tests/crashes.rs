@@ -3,26 +3,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use protocol::requests::{PullMessage, PullMessageReply, SendMessage, SendMessageReply};
-use protocol::sys_flag::pull as flags;
+use protocol::requests::{PullMessageReply, SendMessageReply};
 use protocol::{Frame, Header, codes, record};
-use tests::{Link, Server, Setup};
+use tests::{Link, Server, Setup, pull_request, send_request};
 
 const QUEUES: i32 = 4;
 const IN_FLIGHT: i32 = 32;
 
 fn send(link: &mut Link, number: i32) -> std::io::Result<()> {
     let properties = format!("KEYS\u{1}key-{number}\u{2}");
-    let request = SendMessage {
-        producer_group: "crash-producer",
-        topic: "Crashes",
-        default_topic: "TBW102",
-        default_topic_queue_nums: QUEUES,
-        queue_id: number % QUEUES,
-        born_timestamp: 1,
-        properties: Some(&properties),
-        ..SendMessage::default()
-    };
+    let request = send_request("Crashes", QUEUES, number % QUEUES, &properties);
     link.ask(&request, number, format!("message {number}").as_bytes())
 }
 
@@ -64,18 +54,7 @@ fn read_queue(link: &mut Link, queue_id: i32) -> BTreeMap<i64, String> {
     let mut found = BTreeMap::new();
     let mut offset = 0;
     loop {
-        let request = PullMessage {
-            consumer_group: "crash-reader",
-            topic: "Crashes",
-            queue_id,
-            queue_offset: offset,
-            max_msg_nums: 32,
-            sys_flag: flags::SUBSCRIPTION,
-            subscription: Some("*"),
-            ..PullMessage::default()
-        };
-        link.ask(&request, 1, &[]).unwrap();
-        let frame = link.answer().expect("an answer");
+        let frame = link.request(&pull_request("Crashes", queue_id, offset), &[]);
         let header = Header::decode(&frame).unwrap();
         if header.code != codes::SUCCESS {
             assert_eq!(header.code, codes::PULL_NOT_FOUND, "{:?}", header.remark);

@@ -5,10 +5,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use protocol::requests::{PullMessage, PullMessageReply, SendMessage};
-use protocol::sys_flag::pull as flags;
+use protocol::requests::PullMessageReply;
 use protocol::{Header, codes, record};
-use tests::{Link, Server, Setup, skip, wait_for};
+use tests::{Link, Server, Setup, pull_request, send_request, skip, wait_for};
 
 const MIB: usize = 1024 * 1024;
 /// Small files, nothing old enough to be deleted, and nothing deleted because the disk is full.
@@ -16,19 +15,9 @@ const SETTINGS: &str = "mappedFileSizeCommitLog=8388608\nmappedFileSizeConsumeQu
 
 /// The code and the remark of a send's answer.
 fn send(link: &mut Link, number: i32) -> (i32, String) {
-    let request = SendMessage {
-        producer_group: "p",
-        topic: "Full",
-        default_topic: "TBW102",
-        default_topic_queue_nums: 1,
-        born_timestamp: 1,
-        properties: Some(""),
-        ..SendMessage::default()
-    };
     let mut body = vec![b'x'; MIB];
     body[..4].copy_from_slice(&number.to_be_bytes());
-    link.ask(&request, number, &body).unwrap();
-    let frame = link.answer().expect("an answer");
+    let frame = link.request(&send_request("Full", 1, 0, ""), &body);
     let header = Header::decode(&frame).unwrap();
     (header.code, header.remark.unwrap_or_default().into_owned())
 }
@@ -37,17 +26,7 @@ fn send(link: &mut Link, number: i32) -> (i32, String) {
 fn read_all(link: &mut Link) -> Vec<i32> {
     let mut found = Vec::new();
     loop {
-        let request = PullMessage {
-            consumer_group: "CID_full",
-            topic: "Full",
-            queue_offset: found.len() as i64,
-            max_msg_nums: 32,
-            sys_flag: flags::SUBSCRIPTION,
-            subscription: Some("*"),
-            ..PullMessage::default()
-        };
-        link.ask(&request, 1, &[]).unwrap();
-        let frame = link.answer().expect("an answer");
+        let frame = link.request(&pull_request("Full", 0, found.len() as i64), &[]);
         let header = Header::decode(&frame).unwrap();
         if header.code != codes::SUCCESS {
             return found;

@@ -3,16 +3,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::bodies::{ConsumerOffsets, SubscriptionGroupConfig, TopicConfig};
-use protocol::header::{Outgoing, Typed};
+use protocol::header::Typed;
 use protocol::requests::*;
-use protocol::{Frame, Header, Serialization, codes, fastjson, frame, record};
-use tests::{JavaServer, PATIENCE, Server, Setup, java_client, java_mqadmin};
+use protocol::{Header, codes, fastjson, record};
+use tests::{JavaServer, Link, Server, Setup, java_client, java_mqadmin, pull_request};
 
 /// Small files, so that a few messages fill several of each kind, which are kept for ten years.
 const SETTINGS: &str = "mappedFileSizeCommitLog=16384\nmappedFileSizeConsumeQueue=100\nmaxHashSlotNum=50\nmaxIndexNum=60\n\
@@ -39,62 +37,34 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A connection to a broker.
-struct Broker(TcpStream);
+/// The body of an answer, where the broker has one.
+fn body_of<'h, R: Request<'h>>(broker: &mut Link, request: &R) -> Option<Bytes> {
+    let frame = broker.request(request, &[]);
+    (Header::decode(&frame).unwrap().code == codes::SUCCESS).then_some(frame.body)
+}
 
-impl Broker {
-    fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(stream)
-    }
-
-    fn ask<'h, R: Request<'h>>(&mut self, request: &R) -> Frame {
-        let mut out = BytesMut::new();
-        Outgoing { serialization: Serialization::Json, code: R::CODE, opaque: 1, flag: 0, remark: None, extra: &[] }
-            .write(request, 0, &mut out);
-        self.0.write_all(&out).unwrap();
-        let mut buffer = BytesMut::new();
-        loop {
-            if let Some(frame) = frame::take(&mut buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-                return frame;
-            }
-            let mut chunk = [0; 8192];
-            let count = self.0.read(&mut chunk).unwrap();
-            assert!(count > 0, "the broker closed the connection");
-            buffer.extend_from_slice(&chunk[..count]);
-        }
-    }
-
-    /// The body of an answer, where the broker has one.
-    fn body<'h, R: Request<'h>>(&mut self, request: &R) -> Option<Bytes> {
-        let frame = self.ask(request);
-        (Header::decode(&frame).unwrap().code == codes::SUCCESS).then_some(frame.body)
-    }
-
-    fn offset<'h, R: Request<'h>>(&mut self, request: &R) -> i64 {
-        let frame = self.ask(request);
-        let header = Header::decode(&frame).unwrap();
-        OffsetReply::read(&header.fields).unwrap_or_else(|_| panic!("{:?}", header.remark)).offset
-    }
+fn offset_of<'h, R: Request<'h>>(broker: &mut Link, request: &R) -> i64 {
+    let frame = broker.request(request, &[]);
+    let header = Header::decode(&frame).unwrap();
+    OffsetReply::read(&header.fields).unwrap_or_else(|_| panic!("{:?}", header.remark)).offset
 }
 
 /// Everything that can be asked about the data.
 fn listing(port: u16) -> String {
-    let mut broker = Broker::connect(port);
+    let mut broker = Link::connect(port);
     let mut text = String::new();
     for topic in TOPICS {
-        let body = broker.body(&GetTopicConfig { topic }).unwrap();
+        let body = body_of(&mut broker, &GetTopicConfig { topic }).unwrap();
         let _ = writeln!(text, "{:?}", fastjson::from_slice::<TopicConfig>(&body).unwrap());
         for queue_id in 0..QUEUES {
             list_queue(&mut broker, topic, queue_id, &mut text);
         }
     }
     for group in GROUPS {
-        let body = broker.body(&GetSubscriptionGroupConfig { group }).unwrap();
+        let body = body_of(&mut broker, &GetSubscriptionGroupConfig { group }).unwrap();
         let _ = writeln!(text, "{:?}", fastjson::from_slice::<SubscriptionGroupConfig>(&body).unwrap());
     }
-    let body = broker.body(&GetAllConsumerOffset {}).unwrap();
+    let body = body_of(&mut broker, &GetAllConsumerOffset {}).unwrap();
     for (key, offsets) in fastjson::from_slice::<ConsumerOffsets>(&body).unwrap().offset_table {
         if GROUPS.iter().any(|group| key.ends_with(&format!("@{group}"))) {
             let _ = writeln!(text, "{key}: {offsets:?}");
@@ -103,43 +73,33 @@ fn listing(port: u16) -> String {
     for key in ["key-order 3", "key-batch-1", "key-large", "no such key"] {
         let request =
             QueryMessage { topic: "Orders", key, max_num: 32, begin_timestamp: 0, end_timestamp: i64::MAX, unique_key: None };
-        let found = broker.body(&request).unwrap_or_default();
+        let found = body_of(&mut broker, &request).unwrap_or_default();
         let _ = writeln!(text, "by key {key}:");
         record::decode_all(&found).for_each(|record| write_record(&record.unwrap(), &mut text));
     }
     text
 }
 
-fn list_queue(broker: &mut Broker, topic: &str, queue_id: i32, text: &mut String) {
-    let (min, max) = (broker.offset(&GetMinOffset { topic, queue_id }), broker.offset(&GetMaxOffset { topic, queue_id }));
+fn list_queue(broker: &mut Link, topic: &str, queue_id: i32, text: &mut String) {
+    let (min, max) = (offset_of(broker, &GetMinOffset { topic, queue_id }), offset_of(broker, &GetMaxOffset { topic, queue_id }));
     if max == 0 {
         return;
     }
     let _ = writeln!(text, "{topic} {queue_id}: {min} to {max}");
-    let mut offset = min;
-    while offset < max {
-        let frame = broker.ask(&PullMessage {
-            consumer_group: "group-a",
-            topic,
-            queue_id,
-            queue_offset: offset,
-            max_msg_nums: 32,
-            // A subscription comes with the request.
-            sys_flag: 4,
-            subscription: Some("*"),
-            expression_type: Some("TAG"),
-            ..PullMessage::default()
-        });
+    let mut next = min;
+    while next < max {
+        let pull = PullMessage { consumer_group: "group-a", ..pull_request(topic, queue_id, next) };
+        let frame = broker.request(&pull, &[]);
         let header = Header::decode(&frame).unwrap();
-        assert_eq!(header.code, codes::SUCCESS, "{topic} {queue_id} {offset}: {:?}", header.remark);
+        assert_eq!(header.code, codes::SUCCESS, "{topic} {queue_id} {next}: {:?}", header.remark);
         for record in record::decode_all(&frame.body) {
             let record = record.unwrap();
             write_record(&record, text);
             let timestamp = record.store_timestamp;
-            let found = broker.offset(&SearchOffset { topic, queue_id, timestamp, boundary_type: None });
+            let found = offset_of(broker, &SearchOffset { topic, queue_id, timestamp, boundary_type: None });
             let _ = writeln!(text, "  by time {found}");
         }
-        offset = header.read::<PullMessageReply>().unwrap().next_begin_offset;
+        next = header.read::<PullMessageReply>().unwrap().next_begin_offset;
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use protocol::bodies::{HeartbeatData, ProducerData};
-use protocol::{Frame, Header, fastjson, message_id, properties, record};
+use protocol::{Header, fastjson, message_id, properties, record};
 use tests::{Answer, Fields, JavaServer, Link, Server, Setup, binary, wait_for};
 
 const END_TRANSACTION: i32 = 37;
@@ -33,19 +33,13 @@ impl Peer {
         Self { link: Link::connect(port) }
     }
 
-    /// Sends a request with fields such as `name=value;name=value`.
-    fn ask(&mut self, code: i32, fields: &str, body: &[u8]) -> (Answer, Frame) {
-        let fields: Vec<_> = fields.split(';').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap()).collect();
-        self.link.call(code, &fields, body)
-    }
-
     /// Sends a half message; gives the answer, and where the message is.
     fn prepare(&mut self, now: i64, extra: &str, body: &str) -> (Answer, Half) {
         let text = format!(
             "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}payers\u{2}TAGS\u{1}a\u{2}UNIQ_KEY\u{1}KEY-{body}\u{2}WAIT\u{1}true\u{2}{extra}"
         );
         let fields = format!("a=payers;b=Paid;c=TBW102;d=4;e=1;f=4;g={now};h=3;j=0;k=false;i={text}");
-        let (mut answer, _) = self.ask(310, &fields, body.as_bytes());
+        let (mut answer, _) = self.link.call(310, &fields, body.as_bytes());
         assert_eq!(answer.code, 0, "{}", answer.remark);
         let id = answer.fields.remove("msgId").unwrap();
         let (_, log) = message_id::parse_offset_id(&id).unwrap();
@@ -54,7 +48,7 @@ impl Peer {
     }
 
     fn end(&mut self, half: Half, outcome: &str) -> Answer {
-        self.ask(END_TRANSACTION, &half.outcome(outcome), &[]).0
+        self.link.call(END_TRANSACTION, &half.outcome(outcome), &[]).0
     }
 
     fn pull(&mut self, topic: &str, queue: i32) -> Vec<Stored> {
@@ -62,7 +56,7 @@ impl Peer {
             "consumerGroup=g;topic={topic};queueId={queue};queueOffset=0;maxMsgNums=32;sysFlag=4;commitOffset=0;\
              suspendTimeoutMillis=0;subscription=*;subVersion=0"
         );
-        let (answer, frame) = self.ask(11, &fields, &[]);
+        let (answer, frame) = self.link.call(11, &fields, &[]);
         if answer.code != 0 {
             return Vec::new();
         }
@@ -72,7 +66,7 @@ impl Peer {
     fn register(&mut self) {
         let producers = vec![ProducerData { group_name: "payers".into() }];
         let data = HeartbeatData { client_id: "c".into(), producer_data_set: producers, ..HeartbeatData::default() };
-        assert_eq!(self.ask(34, "", &fastjson::to_vec(&data)).0.code, 0);
+        assert_eq!(self.link.call(34, "", &fastjson::to_vec(&data)).0.code, 0);
     }
 
     /// The next question, with the half message that it is about.
@@ -161,13 +155,13 @@ fn answers(port: u16, born: i64) -> (Vec<(String, Answer)>, Vec<Vec<Stored>>) {
     let mut peer = Peer::new(port);
     let mut all = Vec::new();
     // Something before it, so that no offset in the log is 0.
-    peer.ask(310, "a=p;b=Plain;c=TBW102;d=4;e=0;f=0;g=1;h=0", b"first");
+    peer.link.call(310, "a=p;b=Plain;c=TBW102;d=4;e=0;f=0;g=1;h=0", b"first");
     let mut note = |name: &str, answer: Answer| all.push((name.to_owned(), answer));
     let (answer, half) = peer.prepare(born, "", "committed");
     note("half message", answer);
     for (name, from, to, same_remark) in BAD {
         for outcome in [COMMIT, ROLLBACK] {
-            let (mut answer, _) = peer.ask(END_TRANSACTION, &half.outcome(outcome).replace(from, to), &[]);
+            let (mut answer, _) = peer.link.call(END_TRANSACTION, &half.outcome(outcome).replace(from, to), &[]);
             if !same_remark {
                 answer.remark.clear();
             }
@@ -278,7 +272,7 @@ fn transactions_are_listed_and_ended_by_hand() {
 /// Leaves a committed, a rolled back and two open half messages; one of them was asked about.
 fn leave_open(port: u16) {
     let mut peer = Peer::new(port);
-    peer.ask(310, "a=p;b=Plain;c=TBW102;d=4;e=0;f=0;g=1;h=0", b"first");
+    peer.link.call(310, "a=p;b=Plain;c=TBW102;d=4;e=0;f=0;g=1;h=0", b"first");
     let (_, committed) = peer.prepare(now(), "", "committed");
     let (_, rolled_back) = peer.prepare(now(), "", "rolled-back");
     peer.prepare(now(), "", "open");

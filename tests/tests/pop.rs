@@ -1,14 +1,8 @@
 //! POP with the unchanged Java client 5.4.0, which has the broker give it queues: acknowledged once and for all, back
 //! after a failure, back after a kill of the broker and of the time at which it is visible again.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
-use bytes::BytesMut;
-use protocol::header::Outgoing;
-use protocol::{Frame, Header, Serialization, frame, properties, record};
-use tests::{Exchange, PATIENCE, Server, Setup, Whose, java_client, wait_for};
+use protocol::{properties, record};
+use tests::{Answer, Exchange, Link, Server, Setup, Whose, java_client, wait_for};
 
 fn sorted(mut bodies: Vec<String>) -> Vec<String> {
     bodies.sort();
@@ -62,7 +56,7 @@ fn java_5_4_0_pops() {
 }
 
 /// A connection that writes requests as Java's client does.
-struct Peer(TcpStream);
+struct Peer(Link);
 
 /// A popped message: body and how often it came before, queue, offset, handle.
 #[derive(Debug)]
@@ -75,33 +69,12 @@ struct Popped {
 
 impl Peer {
     fn new(address: &str) -> Self {
-        let stream = wait_for("a connection", || TcpStream::connect(address).ok());
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(stream)
-    }
-
-    fn ask(&mut self, code: i32, fields: &str, body: &[u8]) -> Frame {
-        let extra: Vec<_> = fields.split(';').map(|pair| pair.split_once('=').unwrap()).collect();
-        let mut out = BytesMut::new();
-        let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: &extra };
-        head.write(&(), body.len(), &mut out);
-        out.extend_from_slice(body);
-        self.0.write_all(&out).unwrap();
-        let mut input = BytesMut::new();
-        loop {
-            if let Some(frame) = frame::take(&mut input, frame::MAX_FRAME_LENGTH).unwrap() {
-                return frame;
-            }
-            let mut chunk = [0; 4096];
-            let count = self.0.read(&mut chunk).unwrap();
-            assert!(count > 0, "the broker closed the connection");
-            input.extend_from_slice(&chunk[..count]);
-        }
+        Self(Link::to(address))
     }
 
     fn send(&mut self, body: &str) {
-        let answer = self.ask(310, "a=p;b=Popped;c=TBW102;d=4;e=0;f=0;g=1;h=0", body.as_bytes());
-        assert_eq!(Header::decode(&answer).unwrap().code, 0);
+        let (answer, _) = self.0.call(310, "a=p;b=Popped;c=TBW102;d=4;e=0;f=0;g=1;h=0", body.as_bytes());
+        assert_eq!(answer.code, 0);
     }
 
     /// Pops what there is, without waiting.
@@ -109,9 +82,7 @@ impl Peer {
         let fields = format!(
             "consumerGroup=g;topic=Popped;queueId=-1;maxMsgNums=32;invisibleTime={invisible_ms};pollTime=0;bornTime=0;initMode=0"
         );
-        let answer = self.ask(200050, &fields, &[]);
-        let header = Header::decode(&answer).unwrap();
-        let fields: BTreeMap<_, _> = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let (Answer { fields, .. }, frame) = self.0.call(200050, &fields, &[]);
         let popped = |message: record::Record<'_>| {
             let start = fields["startOffsetInfo"].rsplit(' ').next().unwrap();
             let own = || format!("{start} {} {invisible_ms} {} 0 broker-a", fields["popTime"], fields["reviveQid"]);
@@ -119,15 +90,14 @@ impl Peer {
             let text = format!("{}@{}", String::from_utf8_lossy(message.body), message.reconsume_times);
             Popped { text, queue_id: message.queue_id, offset: message.queue_offset, handle }
         };
-        record::decode_all(&answer.body).map(|message| popped(message.unwrap())).collect()
+        record::decode_all(&frame.body).map(|message| popped(message.unwrap())).collect()
     }
 
     fn ack(&mut self, message: &Popped) {
         let topic = if message.handle.split(' ').nth(4) == Some("1") { "%RETRY%g_Popped" } else { "Popped" };
         let Popped { queue_id, offset, handle, .. } = message;
         let fields = format!("consumerGroup=g;topic={topic};queueId={queue_id};extraInfo={handle};offset={offset}");
-        let answer = self.ask(200051, &fields, &[]);
-        assert_eq!(Header::decode(&answer).unwrap().code, 0);
+        assert_eq!(self.0.call(200051, &fields, &[]).0.code, 0);
     }
 
     /// Pops until so many have come; they are in the order of their texts.

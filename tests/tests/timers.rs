@@ -4,11 +4,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::BytesMut;
-use protocol::{Frame, Header, codes, message_id, properties, record};
-use tests::{Answer, Exchange, Fields, JavaServer, Link, PATIENCE, Server, Setup, Whose, java_client, wait_for, write_request};
+use protocol::{Header, codes, message_id, properties, record};
+use tests::{
+    Answer, Exchange, Fields, JavaServer, Link, PATIENCE, Server, Setup, Whose, java_client, pull_request, wait_for,
+    write_request,
+};
 
 const SEND: i32 = 310;
-const PULL: i32 = 11;
 const RECALL: i32 = 370;
 const SETTINGS: &str = "recallMessageEnable=true\n";
 
@@ -34,37 +36,20 @@ impl Peer {
         Self { link: Link::connect(port) }
     }
 
-    fn ask(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) -> (Answer, Frame) {
-        self.link.call(code, fields, body)
-    }
-
     /// Sends a message with a key and more properties, such as `NAME=value`.
     fn send(&mut self, key: &str, extra: &[(&str, &str)], body: &str) -> Answer {
         let text = text(key, extra);
-        self.ask(SEND, &send_fields(&text), body.as_bytes()).0
+        self.link.call(SEND, &send_fields(&text), body.as_bytes()).0
     }
 
     fn recall(&mut self, topic: &str, handle: &str) -> Answer {
-        self.ask(RECALL, &[("producerGroup", "p"), ("topic", topic), ("recallHandle", handle)], &[]).0
+        self.link.call(RECALL, &format!("producerGroup=p;topic={topic};recallHandle={handle}"), &[]).0
     }
 
     /// The messages of queue 0 of a topic from an offset on.
     fn pull(&mut self, topic: &str, offset: usize) -> Vec<Stored> {
-        let offset = offset.to_string();
-        let fields = [
-            ("consumerGroup", "g"),
-            ("topic", topic),
-            ("queueId", "0"),
-            ("queueOffset", &offset),
-            ("maxMsgNums", "32"),
-            ("sysFlag", "4"),
-            ("commitOffset", "0"),
-            ("suspendTimeoutMillis", "0"),
-            ("subscription", "*"),
-            ("subVersion", "0"),
-        ];
-        let (answer, frame) = self.ask(PULL, &fields, &[]);
-        if answer.code != codes::SUCCESS {
+        let frame = self.link.request(&pull_request(topic, 0, offset as i64), &[]);
+        if Header::decode(&frame).unwrap().code != codes::SUCCESS {
             return Vec::new();
         }
         let stored = |record: record::Record<'_>| Stored {
@@ -95,8 +80,8 @@ fn text(key: &str, extra: &[(&str, &str)]) -> String {
     text
 }
 
-fn send_fields(text: &str) -> [(&str, &str); 9] {
-    [("a", "p"), ("b", "Later"), ("c", "TBW102"), ("d", "1"), ("e", "0"), ("f", "0"), ("g", "1"), ("h", "0"), ("i", text)]
+fn send_fields(text: &str) -> String {
+    format!("a=p;b=Later;c=TBW102;d=1;e=0;f=0;g=1;h=0;i={text}")
 }
 
 fn bodies(stored: &[Stored]) -> Vec<&str> {
@@ -203,7 +188,7 @@ fn answers_without_wheel(port: u16) -> [Answer; 4] {
     peer.send("KEY", &[], "plain");
     let timer = peer.send("KEY", &[("TIMER_DELAY_SEC", "50")], "x");
     let recalled = peer.recall("Later", &URL_SAFE.encode(format!("v1 Later broker-a {soon} K")));
-    [timer, recalled, peer.ask(60, &[], &[]).0, peer.ask(61, &[], &[]).0]
+    [timer, recalled, peer.link.call(60, "", &[]).0, peer.link.call(61, "", &[]).0]
 }
 
 /// Times that are no good, or over, and what is compared of the answers: Java's words.
@@ -338,7 +323,7 @@ fn many_timers_survive_a_kill() {
     let mut peer = Peer::new(server.broker_port);
     // What it has to know is read by now: it tells how many wait.
     let waiting = wait_for("the timers", || {
-        let (_, frame) = peer.ask(28, &[], &[]);
+        let (_, frame) = peer.link.call(28, "", &[]);
         let figures = String::from_utf8_lossy(&frame.body).into_owned();
         figures.contains(&format!("\"timerCongestNum\":\"{count}\"")).then(|| memory_kib(server.pid(), "VmRSS:"))
     });
@@ -373,7 +358,7 @@ fn an_id_of_a_waiting_message_finds_it() {
     let mut peer = Peer::new(server.broker_port);
     let sent = peer.send("KEY", &[("TIMER_DELAY_SEC", "100")], "waits");
     let (_, offset) = message_id::parse_offset_id(&sent.fields["msgId"]).unwrap();
-    let (_, frame) = peer.ask(33, &[("offset", &offset.to_string())], &[]);
+    let (_, frame) = peer.link.call(33, &format!("offset={offset}"), &[]);
     let found = record::decode(&frame.body).unwrap();
     assert_eq!((found.topic, found.body), ("rmq_sys_wheel_timer", &b"waits"[..]));
 }
