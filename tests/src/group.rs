@@ -192,15 +192,12 @@ impl Group {
 
     /// What `ferrocket admin` prints.
     pub fn admin(&self, arguments: &[&str]) -> String {
-        let output = Command::new(binary()).arg("admin").args(arguments).output().unwrap();
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        admin(arguments)
     }
 
     /// The figures of `brokerStatus`.
     pub fn status(&self, number: usize) -> BTreeMap<String, String> {
-        let text = self.admin(&["brokerStatus", "-b", &self.broker(number)]);
-        let pairs = text.lines().filter_map(|line| line.split_once(':'));
-        pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
+        status(&self.broker(number))
     }
 
     /// Where a broker's commit log ends.
@@ -208,34 +205,55 @@ impl Group {
         self.status(number).get("commitLogMaxOffset").and_then(|end| end.parse().ok()).unwrap_or(0)
     }
 
-    /// Waits until a slave's commit log ends where its master's does, and compares them from the slave's first byte on.
-    /// Returns where the slave's begins and both end.
-    ///
-    /// # Panics
-    /// When they differ, or the slave does not catch up.
+    /// [`wait_for_copy`] of a master's log by a slave.
     pub fn wait_for_copy(&self, master: usize, slave: usize) -> (u64, u64) {
-        let end = wait_for("the slave to have the master's log", || {
-            let end = self.end(master);
-            (end > 0 && self.end(slave) == end).then_some(end)
-        });
-        let begin = self.status(slave)["commitLogMinOffset"].parse().unwrap();
-        assert!(self.log_bytes(master, begin, end) == self.log_bytes(slave, begin, end), "the logs differ below {end}");
-        (begin, end)
+        let [master, slave] = [master, slave].map(|number| (self.broker(number), self.store(number)));
+        wait_for_copy((&master.0, &master.1), (&slave.0, &slave.1))
     }
+}
 
-    fn log_bytes(&self, number: usize, begin: u64, end: u64) -> Vec<u8> {
-        const FILE: u64 = 1024 * 1024;
-        let mut bytes = vec![0; (end - begin) as usize];
-        let mut position = begin;
-        while position < end {
-            let base = position - position % FILE;
-            let file = File::open(self.store(number).join(format!("commitlog/{base:020}"))).unwrap();
-            let length = (base + FILE).min(end) - position;
-            file.read_exact_at(&mut bytes[(position - begin) as usize..][..length as usize], position - base).unwrap();
-            position += length;
+/// What `ferrocket admin` prints.
+pub fn admin(arguments: &[&str]) -> String {
+    let output = Command::new(binary()).arg("admin").args(arguments).output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The figures of `brokerStatus`; none where the broker can't be reached.
+pub fn status(broker: &str) -> BTreeMap<String, String> {
+    let text = admin(&["brokerStatus", "-b", broker]);
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
+/// Waits until a slave's commit log ends where its master's does, and compares them from the first byte on that both have.
+/// Each is an address and a store. Returns where the compared part begins and ends.
+///
+/// # Panics
+/// When they differ, or the slave does not catch up.
+pub fn wait_for_copy(master: (&str, &Path), slave: (&str, &Path)) -> (u64, u64) {
+    let offset = |broker: &str, which: &str| status(broker).get(which).and_then(|o| o.parse().ok()).unwrap_or(0);
+    let end = wait_for("the slave to have the master's log", || {
+        let end = offset(master.0, "commitLogMaxOffset");
+        (end > 0 && offset(slave.0, "commitLogMaxOffset") == end).then_some(end)
+    });
+    let begin = offset(slave.0, "commitLogMinOffset").max(offset(master.0, "commitLogMinOffset"));
+    let [in_master, in_slave] = [master.1, slave.1].map(|store| log_bytes(store, begin, end));
+    assert!(in_master == in_slave, "the logs of {} and {} differ between {begin} and {end}", master.0, slave.0);
+    (begin, end)
+}
+
+fn log_bytes(store: &Path, begin: u64, end: u64) -> Vec<u8> {
+    let mut bytes = vec![0; (end - begin) as usize];
+    for entry in fs::read_dir(store.join("commitlog")).unwrap() {
+        let entry = entry.unwrap();
+        let base: u64 = entry.file_name().into_string().unwrap().parse().unwrap();
+        let (first, last) = (base.max(begin), (base + entry.metadata().unwrap().len()).min(end));
+        if first < last {
+            let part = &mut bytes[(first - begin) as usize..(last - begin) as usize];
+            File::open(entry.path()).unwrap().read_exact_at(part, first - base).unwrap();
         }
-        bytes
     }
+    bytes
 }
 
 impl Member {
