@@ -1,6 +1,9 @@
 //! The deployments of `deploy/`, with the configuration files that their users wrote and clients of their days: every machine
 //! is a network namespace with its own address and files.
 
+use std::net::UdpSocket;
+use std::path::Path;
+
 use tests::{Client, Hosts, java_client, wait_for};
 
 /// A machine, the address of its broker, and the broker's store.
@@ -21,28 +24,32 @@ fn read(client: &mut Client, servers: &str, group: &str, count: usize) -> Vec<St
     bodies
 }
 
-/// Sends; kills the master, reads everything from the slave; starts the master again, sends and reads more.
-fn master_dies_and_comes_back(hosts: &Hosts, client: &mut Client, servers: &str, master: Broker, slave: Broker) {
+/// Sends; kills the first master, reads everything from its slave and the other masters; starts it again, sends and reads more.
+/// All groups are given, a master and a slave each.
+fn master_dies_and_comes_back(hosts: &Hosts, client: &mut Client, servers: &str, groups: &[(Broker, Broker)]) {
     client.call(&["producer", servers, "producers"]);
     wait_for("a send that is taken", || client.try_call(&["send", servers, "Orders", "A", "first"]).ok());
     let mut sent = send(client, servers, "before-", 200);
     sent.push("first".into());
     sent.sort();
-    hosts.wait_for_copy(master, slave);
-    // A slave asks for topics every ten seconds.
-    wait_for("the topic at the slave", || {
-        let topics = std::fs::read_to_string(hosts.file(slave[0], &format!("{}/config/topics.json", slave[2]))).ok()?;
-        topics.contains("\"Orders\"").then_some(())
-    });
-    hosts.end(master[0], "broker", "KILL");
+    for (master, slave) in groups {
+        hosts.wait_for_copy(*master, *slave);
+        // A slave asks for topics every ten seconds.
+        wait_for("the topic at the slave", || {
+            let topics = std::fs::read_to_string(hosts.file(slave[0], &format!("{}/config/topics.json", slave[2]))).ok()?;
+            topics.contains("\"Orders\"").then_some(())
+        });
+    }
+    let dying = groups[0].0[0];
+    hosts.end(dying, "broker", "KILL");
     assert_eq!(read(client, servers, "from-the-slave", sent.len()), sent);
-    hosts.start(master[0], "broker");
+    hosts.start(dying, "broker");
     wait_for("a send that is taken", || client.try_call(&["send", servers, "Orders", "A", "second"]).ok());
     sent.push("second".into());
     sent.extend(send(client, servers, "after-", 50));
     sent.sort();
     assert_eq!(read(client, servers, "from-the-master", sent.len()), sent);
-    hosts.wait_for_copy(master, slave);
+    groups.iter().for_each(|(master, slave)| drop(hosts.wait_for_copy(*master, *slave)));
 }
 
 #[test]
@@ -65,7 +72,7 @@ fn two_machines_of_seed_001() {
     let master = ["node2", "192.168.0.15:10911", "/home/software/rocketmq/store"];
     let slave = ["node3", "192.168.0.10:10911", "/home/rocketmq/store"];
     let mut client = java_client(VERSION).unwrap();
-    master_dies_and_comes_back(&hosts, &mut client, servers, master, slave);
+    master_dies_and_comes_back(&hosts, &mut client, servers, &[(master, slave)]);
     for what in ["namesrv", "broker"] {
         let (stopped, said) = hosts.run("node2", &["sh", &format!("{home}/bin/mqshutdown"), what]);
         assert!(stopped && said.contains(&format!("Send shutdown request to mq{what}(")), "{said}");
@@ -87,9 +94,113 @@ fn two_machines_of_seed_004() {
     let master = ["machine54", "192.168.36.54:10911", "/home/rocket/alibaba-rocketmq/data/store"];
     let slave = ["machine189", "192.168.36.189:10911", "/home/rocket/alibaba-rocketmq/data/store"];
     let mut client = java_client(VERSION).unwrap();
-    master_dies_and_comes_back(&hosts, &mut client, servers, master, slave);
+    master_dies_and_comes_back(&hosts, &mut client, servers, &[(master, slave)]);
     wait_for("the slave to have what is sent", || {
         let status = client.try_call(&["send", servers, "Payments", "A", "both have this"]).ok()?;
         (status[0] == "SEND_OK").then_some(())
     });
+}
+
+/// The bytes of all files below a directory.
+fn size(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    entries
+        .map(|entry| if entry.file_type().unwrap().is_dir() { size(&entry.path()) } else { entry.metadata().unwrap().len() })
+        .sum()
+}
+
+/// Answers every question for an IPv4 address with this one, as a name server of the DNS, for as long as the test runs.
+fn answer_dns(listen: &str, address: [u8; 4]) {
+    let socket = UdpSocket::bind(listen).unwrap();
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            let name = question[12..length].iter().position(|byte| *byte == 0).unwrap();
+            let end = 12 + name + 5;
+            let is_a = question[12 + name + 1..][..2] == [0, 1];
+            // An answer without errors to one question, with one record or none.
+            let mut answer = [&question[..2], &[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0], &question[12..end]].concat();
+            if is_a {
+                // The question's name, type A, class IN, not to be kept, four bytes.
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+                answer.extend(address);
+            }
+            socket.send_to(&answer, from).unwrap();
+        }
+    });
+}
+
+#[test]
+fn containers_of_seed_000() {
+    const VERSION: &str = "4.2.0";
+    let prepare = || java_client(VERSION).is_some();
+    let Some(hosts) = Hosts::enter("deploy/000-one-pair-compose/run", "containers_of_seed_000", prepare) else { return };
+    let image = size(Path::new(&std::env::var("IMAGE").unwrap()));
+    assert!(image < 30 * 1024 * 1024, "the image has {image} bytes");
+    let bin = "cd /home/rocketmq/rocketmq-4.9.4/bin";
+    let (_, who) = hosts.run("broker-a-s", &["sh", "-c", "id; grep CapEff /proc/self/status"]);
+    assert!(who.contains("uid=3000(rocketmq)") && who.contains("CapEff:\t0000000000000000"), "{who}");
+    let heap =
+        format!("{bin} && JAVA_OPT_EXT='-server -Xms128m -Xmn128m' sh mqbroker -m -c ../conf/2m-2s-async/broker-a.properties");
+    let (_, said) = hosts.run("broker-a-s", &["sh", "-c", &heap]);
+    assert!(said.contains("-server -Xms128m -Xmn128m have no meaning here") && said.contains("brokerName=broker-a"), "{said}");
+    // The static binary finds names in /etc/hosts and in the DNS.
+    answer_dns("172.18.0.10:53", [172, 18, 0, 2]);
+    std::fs::write(hosts.file("broker-a-s", "/etc/resolv.conf"), "nameserver 172.18.0.10\n").unwrap();
+    for server in ["namesrv:9876", "names.example:9876"] {
+        let (_, list) = hosts.run("broker-a-s", &["sh", "-c", &format!("{bin} && sh mqadmin clusterList -n {server}")]);
+        assert!(list.contains("172.18.0.3:10911"), "{list}");
+    }
+
+    let servers = "namesrv:9876";
+    let master = ["broker-a-m", "172.18.0.3:10911", "/opt/store"];
+    let slave = ["broker-a-s", "172.18.0.4:10911", "/opt/store"];
+    let mut client = java_client(VERSION).unwrap();
+    master_dies_and_comes_back(&hosts, &mut client, servers, &[(master, slave)]);
+    // What the seed's author saw: nobody takes over, and a send says that there is no route.
+    hosts.end("broker-a-m", "broker", "TERM");
+    client.call(&["stop", servers]);
+    client.call(&["producer", servers, "producers"]);
+    let refused = client.try_call(&["send", servers, "Orders", "A", "lost"]).unwrap_err();
+    assert!(refused.contains("No route info of this topic"), "{refused}");
+}
+
+const NODES: &str = "192.168.1.161:9876;192.168.1.162:9876";
+
+#[test]
+fn containers_of_two_hosts_of_seed_003() {
+    const VERSION: &str = "4.9.4";
+    let prepare = || java_client(VERSION).is_some();
+    let Some(hosts) = Hosts::enter("deploy/003-two-hosts-docker/run", "containers_of_two_hosts_of_seed_003", prepare) else {
+        return;
+    };
+    let mut client = java_client(VERSION).unwrap();
+    client.call(&["producer", NODES, "producers"]);
+    wait_for("a send that is taken", || client.try_call(&["send", NODES, "Orders", "A", "first"]).ok());
+    let mut sent = send(&mut client, NODES, "both-masters-", 200);
+    sent.push("first".into());
+    sent.sort();
+    assert_eq!(read(&mut client, NODES, "readers", 201), sent);
+    // Each slave is told whose address it has, and what to set.
+    for (slave, taken, by) in
+        [("broker-a-s", "192.168.1.162:10911", "broker-b 0"), ("broker-b-s", "192.168.1.161:10911", "broker-a 0")]
+    {
+        wait_for("the slave to be told", || {
+            let log = hosts.log(slave, "broker");
+            let mut lines = log.lines();
+            lines.find(|l| [taken, by, "brokerIP1", "listenPort"].iter().all(|part| l.contains(part))).map(str::to_owned)
+        });
+    }
+}
+
+#[test]
+fn containers_of_two_hosts_of_seed_003_mended() {
+    const VERSION: &str = "4.9.4";
+    let (script, test) = ("deploy/003-two-hosts-docker/run-mended", "containers_of_two_hosts_of_seed_003_mended");
+    let Some(hosts) = Hosts::enter(script, test, || java_client(VERSION).is_some()) else { return };
+    let store = "/home/rocketmq/store";
+    let a = (["broker-a", "192.168.1.161:10911", store], ["broker-a-s", "192.168.1.162:10623", store]);
+    let b = (["broker-b", "192.168.1.162:10911", store], ["broker-b-s", "192.168.1.161:10623", store]);
+    let mut client = java_client(VERSION).unwrap();
+    master_dies_and_comes_back(&hosts, &mut client, NODES, &[a, b]);
 }
