@@ -67,9 +67,15 @@ pub fn pairs(properties: &str) -> impl Iterator<Item = (&str, &str)> {
 /// A property's value; of duplicates the last wins, as in Java's map. Filters ask for several of each message, so no
 /// more is looked at than that needs.
 pub fn get<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
-    let value = |pair: &'a str| pair.strip_prefix(name)?.strip_prefix(NAME_VALUE_SEPARATOR);
-    let wanted = |value: &&str| !name.is_empty() && !value.is_empty();
-    properties.rsplit(PROPERTY_SEPARATOR).find_map(|pair| value(pair).filter(wanted))
+    let bytes = properties.as_bytes();
+    let value = |at: usize| {
+        let before = bytes[..at].strip_suffix(name.as_bytes()).filter(|_| !name.is_empty())?;
+        let begins = before.last().is_none_or(|byte| *byte == PROPERTY_SEPARATOR as u8);
+        let rest = &properties[at + 1..];
+        let end = memchr::memchr(PROPERTY_SEPARATOR as u8, rest.as_bytes()).unwrap_or(rest.len());
+        (begins && end > 0).then(|| &rest[..end])
+    };
+    memchr::memrchr_iter(NAME_VALUE_SEPARATOR as u8, bytes).find_map(value)
 }
 
 /// Appends a pair to a properties string, closing the pair before it where its separator is missing.

@@ -231,18 +231,38 @@ pub fn decode_checked(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
 /// Whether `bytes` are one whole record that stands at `offset` of the log, with a body as it was written. It looks at
 /// no more than that needs: it is asked for each message that is read.
 pub fn is_intact(bytes: &[u8], offset: i64) -> bool {
-    let int = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk()).map(|b| u32::from_be_bytes(*b));
-    let long = |at: usize| bytes.get(at..).and_then(|b| b.first_chunk()).map(|b| i64::from_be_bytes(*b));
-    let (Some(total), Some(magic), Some(sum), Some(flags)) = (int(0), int(4), int(8), int(SYS_FLAG_AT)) else {
-        return false;
-    };
-    let host = |bit: i32| if flags as i32 & bit != 0 { 20 } else { 8 };
-    let length_at = BORN_HOST_AT + host(sys_flag::message::BORN_HOST_V6) + 8 + host(sys_flag::message::STORE_HOST_V6) + 4 + 8;
-    let body = int(length_at).and_then(|length| bytes.get(length_at + 4..)?.get(..length as usize));
+    let physical = bytes.get(PHYSICAL_OFFSET_AT..).and_then(|b| b.first_chunk()).map(|b| i64::from_be_bytes(*b));
+    let (Some((total, magic)), Some(sum)) = (peek(bytes), int(bytes, 8)) else { return false };
     total as usize == bytes.len()
         && (magic == MAGIC_V1 || magic == MAGIC_V2)
-        && long(PHYSICAL_OFFSET_AT) == Some(offset)
-        && body.is_some_and(|body| crc(body) == sum)
+        && physical == Some(offset)
+        && body_and_rest(bytes).is_some_and(|(body, _)| crc(body) == sum)
+}
+
+/// The properties of an encoded record, of which no more is looked at: filters ask for them of each message. `None` where
+/// it has none that can be read.
+pub fn properties(bytes: &[u8]) -> Option<&str> {
+    let (_, magic) = peek(bytes)?;
+    let (_, rest) = body_and_rest(bytes)?;
+    let (topic, rest) = match magic {
+        MAGIC_V1 => (usize::from(*rest.first()?), rest.get(1..)?),
+        _ => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), rest.get(2..)?),
+    };
+    let rest = rest.get(topic..)?;
+    let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
+    std::str::from_utf8(rest.get(2..2 + length)?).ok()
+}
+
+fn int(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// A record's body, and what lies behind it.
+fn body_and_rest(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let flags = int(bytes, SYS_FLAG_AT)? as i32;
+    let host = |bit: i32| if flags & bit != 0 { 20 } else { 8 };
+    let length_at = BORN_HOST_AT + host(sys_flag::message::BORN_HOST_V6) + 8 + host(sys_flag::message::STORE_HOST_V6) + 4 + 8;
+    bytes.get(length_at + 4..)?.split_at_checked(int(bytes, length_at)? as usize)
 }
 
 /// The records of an answer to a pull, one behind the other. Ends after the first error.

@@ -413,7 +413,7 @@ impl World {
         let mut found = Vec::new();
         let mut offset = queue.min_offset();
         while offset < queue.max_offset() {
-            let result = store.get(Some(&queue), offset, &ALL, |_| true, |_| true)?;
+            let result = store.get(Some(&queue), offset, &ALL, |_| true, store::ANY)?;
             ensure!(
                 result.status == GetStatus::Found,
                 "{topic}/{id} from {} to {}: {:?} at {offset}",
@@ -518,7 +518,7 @@ impl World {
     fn record_of(&self, store: &Store, (topic, id): QueueName, offset: i64) -> Result<Message> {
         let queue = store.find_queue(topic, id).context("no such queue")?;
         let one = GetLimits { messages: 1, ..ALL };
-        let result = store.get(Some(&queue), offset, &one, |_| true, |_| true)?;
+        let result = store.get(Some(&queue), offset, &one, |_| true, store::ANY)?;
         let slice = result.messages.first().context("no such message")?;
         let record = record::decode(slice.bytes())?;
         let physical = record.physical_offset as u64;

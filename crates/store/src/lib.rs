@@ -43,7 +43,7 @@ use crate::disk::Disk;
 use crate::index::{Index, Key};
 use crate::log::{Log, Slice, blank};
 use crate::queue::{Entry, Queue};
-pub use crate::read::{Boundary, GetLimits, GetResult, GetStatus};
+pub use crate::read::{ANY, Boundary, GetLimits, GetResult, GetStatus};
 pub use crate::recovery::{Progress, Recovered, cut, tags_code};
 use crate::segment::Segment;
 

@@ -133,23 +133,29 @@ impl Log {
 
     /// [`Log::read`] for many reads that are near each other: the segment of the last one is looked at first.
     pub fn read_near(&self, last: &mut Option<Arc<Segment>>, offset: u64, length: usize) -> Option<Slice> {
+        self.near(last, offset, length)?;
+        let segment = last.clone()?;
+        Some(Slice { start: (offset - segment.base) as usize, segment, length })
+    }
+
+    /// [`Log::read_near`], without keeping the segment beyond the next read.
+    pub fn near<'a>(&self, last: &'a mut Option<Arc<Segment>>, offset: u64, length: usize) -> Option<&'a [u8]> {
         let here = |segment: &Arc<Segment>| offset >= segment.base && offset < segment.base + segment.length;
         if !last.as_ref().is_some_and(here) {
             *last = self.segment(offset);
         }
         let segment = last.as_ref()?;
         let start = (offset - segment.base) as usize;
-        let end = start.checked_add(length)?;
-        (end <= segment.bytes().ok()?.len()).then(|| Slice { segment: segment.clone(), start, length })
+        segment.bytes().ok()?.get(start..start.checked_add(length)?)
     }
 
-    /// Has the processor fetch records side by side, given by offset and length. Records of one queue lie apart: read one
-    /// after the other, each would be waited for.
-    pub fn fetch(&self, last: &mut Option<Arc<Segment>>, records: impl Iterator<Item = (u64, usize)>) {
+    /// Has the processor fetch parts of the log side by side, given by offset and length. Records of one queue lie apart:
+    /// read one after the other, each would be waited for.
+    pub fn fetch(&self, last: &mut Option<Arc<Segment>>, parts: impl Iterator<Item = (u64, usize)>) {
         let mut seen = 0;
-        for (offset, length) in records {
-            if let Some(slice) = self.read_near(last, offset, length) {
-                seen ^= slice.bytes().iter().step_by(CACHE_LINE).fold(0, |seen, byte| seen ^ byte);
+        for (offset, length) in parts {
+            if let Some(bytes) = self.near(last, offset, length) {
+                seen ^= bytes.iter().step_by(CACHE_LINE).chain(bytes.last()).fold(0, |seen, byte| seen ^ byte);
             }
         }
         std::hint::black_box(seen);

@@ -12,6 +12,12 @@ use crate::queue_ext;
 
 /// How many entries of a queue are looked at in one go.
 const ENTRIES: usize = 64;
+/// Where most records have what a look at their properties needs: so many bytes at their start and at their end.
+const HEAD: usize = 88;
+const TAIL: usize = 256;
+
+/// Has [`Store::get`] give messages whatever their properties are.
+pub const ANY: Option<fn(&str) -> bool> = None;
 
 /// The answer to a pull as the store sees it (Java: `GetMessageStatus`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,15 +85,15 @@ pub enum Boundary {
 }
 
 impl Store {
-    /// Messages of a queue from `offset` on whose entry's tags code matches and whose record is wanted. At least one message is given where
-    /// one matches, whatever the limits.
+    /// Messages of a queue from `offset` on whose entry's tags code matches and whose properties are wanted ([`ANY`]: all). At least one
+    /// message is given where one matches, whatever the limits.
     pub fn get(
         &self,
         queue: Option<&Arc<Queue>>,
         offset: i64,
         limits: &GetLimits,
         matches: impl Fn(i64) -> bool,
-        wanted: impl Fn(&[u8]) -> bool,
+        wanted: Option<impl Fn(&str) -> bool>,
     ) -> io::Result<GetResult> {
         let answer = |status, next, min, max| GetResult { status, next, min, max, messages: Vec::new(), behind: 0 };
         let Some(queue) = queue else {
@@ -112,7 +118,7 @@ impl Store {
         queue: &Queue,
         offset: i64,
         limits: &GetLimits,
-        (matches, wants): (impl Fn(i64) -> bool, impl Fn(&[u8]) -> bool),
+        (matches, wanted): (impl Fn(i64) -> bool, Option<impl Fn(&str) -> bool>),
         result: &mut GetResult,
     ) -> io::Result<()> {
         let visible = self.visible();
@@ -129,8 +135,13 @@ impl Store {
                 break;
             }
             // No more than will be given: an entry that does not match is not worth a fetch.
-            let wanted = entries[..count].iter().filter(|entry| matches(entry.tags_code));
-            self.log.fetch(&mut segment, wanted.map(|entry| (entry.offset as u64, entry.size as usize)));
+            let looked_at = entries[..count].iter().filter(|entry| matches(entry.tags_code));
+            let parts = looked_at.flat_map(|entry| {
+                let (start, size) = (entry.offset as u64, entry.size as usize);
+                let (head, tail) = if wanted.is_some() { (HEAD.min(size), TAIL.min(size)) } else { (size, 0) };
+                [(start, head), (start + (size - tail) as u64, tail)]
+            });
+            self.log.fetch(&mut segment, parts);
             for entry in &entries[..count] {
                 if (result.next - offset) as usize >= limits.scanned.max(limits.messages) {
                     break 'reads;
@@ -151,8 +162,13 @@ impl Store {
                 if !queue_ext::is_address(entry.tags_code) && !matches(entry.tags_code) {
                     continue;
                 }
-                match self.log.read_near(&mut segment, entry.offset as u64, entry.size as usize) {
-                    Some(slice) if !record::is_intact(slice.bytes(), entry.offset) => {
+                let record = self.log.near(&mut segment, entry.offset as u64, entry.size as usize);
+                let properties = if wanted.is_some() { record.and_then(record::properties) } else { None };
+                let unwanted = wanted.as_ref().is_some_and(|wanted| !properties.is_some_and(wanted));
+                match record {
+                    // Its body is not worth a look.
+                    Some(_) if unwanted && properties.is_some() => {}
+                    Some(record) if !record::is_intact(record, entry.offset) => {
                         // Never given to anybody; the consumer goes on behind it.
                         tracing::error!(
                             "the record at {} of the commit log is damaged (queue {} of topic {}, offset {}): it is passed over; \
@@ -163,10 +179,10 @@ impl Store {
                             result.next - 1
                         );
                     }
-                    Some(slice) if !wants(slice.bytes()) => {}
-                    Some(slice) => {
+                    Some(_) if unwanted => {}
+                    Some(_) => {
                         bytes += entry.size as usize;
-                        result.messages.push(slice);
+                        result.messages.extend(self.log.read_near(&mut segment, entry.offset as u64, entry.size as usize));
                         result.status = GetStatus::Found;
                     }
                     None if found == 0 => result.status = GetStatus::MessageWasRemoving,

@@ -75,7 +75,7 @@ fn bodies(store: &Store, topic: &str, queue: i32) -> Vec<String> {
     let mut offset = queue.min_offset();
     let mut bodies = Vec::new();
     while offset < queue.max_offset() {
-        let result = store.get(Some(&queue), offset, &LIMITS, |_| true, |_| true).unwrap();
+        let result = store.get(Some(&queue), offset, &LIMITS, |_| true, crate::ANY).unwrap();
         assert_eq!(result.status, GetStatus::Found);
         for slice in &result.messages {
             let record = record::decode_checked(slice.bytes()).unwrap();
@@ -246,16 +246,16 @@ fn reads_outside_a_queue_say_where_to_go_on() {
     fill(&store, 5);
     let queue = store.find_queue("T", 0);
     let get = |offset| {
-        let result = store.get(queue.as_ref(), offset, &LIMITS, |_| true, |_| true).unwrap();
+        let result = store.get(queue.as_ref(), offset, &LIMITS, |_| true, crate::ANY).unwrap();
         (result.status, result.next)
     };
     assert_eq!(get(5), (GetStatus::OffsetOverflowOne, 5));
     assert_eq!(get(9), (GetStatus::OffsetOverflowBadly, 5));
     assert_eq!(get(-1), (GetStatus::OffsetTooSmall, 0));
-    assert_eq!(store.get(None, 3, &LIMITS, |_| true, |_| true).unwrap().status, GetStatus::NoMatchedLogicQueue);
-    let none = store.get(queue.as_ref(), 0, &LIMITS, |_| false, |_| true).unwrap();
+    assert_eq!(store.get(None, 3, &LIMITS, |_| true, crate::ANY).unwrap().status, GetStatus::NoMatchedLogicQueue);
+    let none = store.get(queue.as_ref(), 0, &LIMITS, |_| false, crate::ANY).unwrap();
     assert_eq!((none.status, none.next), (GetStatus::NoMatchedMessage, 5));
-    let two = store.get(queue.as_ref(), 1, &GetLimits { messages: 2, ..LIMITS }, |_| true, |_| true).unwrap();
+    let two = store.get(queue.as_ref(), 1, &GetLimits { messages: 2, ..LIMITS }, |_| true, crate::ANY).unwrap();
     assert_eq!((two.messages.len(), two.next), (2, 3));
 }
 

@@ -7,7 +7,7 @@ use protocol::bodies::{MessageModel, SubscriptionData};
 use protocol::exchange::{Call, Refusal};
 use protocol::requests::{LitePullMessage, PullMessage, PullMessageReply};
 use protocol::sys_flag::pull as flags;
-use protocol::{codes, names, record};
+use protocol::{codes, names};
 use store::queue::Queue;
 use store::{GetLimits, GetResult, GetStatus};
 
@@ -55,10 +55,11 @@ impl Filter {
         }
     }
 
-    pub fn wants(&self, bytes: &[u8]) -> bool {
+    /// Which properties it wants, where it looks at them.
+    pub fn wanted(&self) -> Option<impl Fn(&str) -> bool> {
         match self {
-            Filter::All | Filter::Tags(_) => true,
-            Filter::Properties(expression) => record::decode(bytes).is_ok_and(|r| expression.matches(r.properties)),
+            Filter::All | Filter::Tags(_) => None,
+            Filter::Properties(expression) => Some(|text: &str| expression.matches(text)),
         }
     }
 }
@@ -313,7 +314,7 @@ fn read(broker: &Broker, pull: &Pull) -> io::Result<GetResult> {
         pull.offset,
         &pull.limits,
         |tags_code| pull.filter.matches(tags_code),
-        |bytes| pull.filter.wants(bytes),
+        pull.filter.wanted(),
     )?;
     if pull.waits_for_offset && code_of(&result, pull.offset) == codes::PULL_OFFSET_MOVED {
         (result.status, result.next) = (GetStatus::OffsetOverflowOne, pull.offset);

@@ -186,7 +186,7 @@ pub fn peek_message(broker: &Broker, call: &mut Call<'_>, request: PeekMessage<'
         let offset = committed.clamp(queue.min_offset(), queue.max_offset());
         popped.rest += queue.max_offset() - offset;
         if let Some(left) = most.checked_sub(popped.messages.len()).filter(|left| *left > 0) {
-            let found = broker.store.get(Some(&queue), offset, &broker.limits(left as i32, None), |_| true, |_| true);
+            let found = broker.store.get(Some(&queue), offset, &broker.limits(left as i32, None), |_| true, store::ANY);
             let found = found.map_err(|e| io_refusal("reading a consume queue", &e))?;
             popped.messages.extend(found.messages.into_iter().map(Message::Stored));
         }
@@ -384,8 +384,11 @@ impl Pop {
 
     fn read(&self, broker: &Broker, queue: &Arc<Queue>, offset: i64, popped: &Popped) -> Result<GetResult, Refusal> {
         let limits = broker.limits((self.most - popped.messages.len()) as i32, None);
-        let (matches, wants) = (|code| self.filter.matches(code), |bytes: &[u8]| self.filter.wants(bytes));
-        broker.store.get(Some(queue), offset, &limits, matches, wants).map_err(|e| io_refusal("reading a consume queue", &e))
+        let matches = |code| self.filter.matches(code);
+        broker
+            .store
+            .get(Some(queue), offset, &limits, matches, self.filter.wanted())
+            .map_err(|e| io_refusal("reading a consume queue", &e))
     }
 
     /// Where the group is in a queue. A group that was never there begins where the request says.
