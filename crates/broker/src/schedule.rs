@@ -15,8 +15,9 @@ use store::{Batch, Store, queue_ext};
 
 use crate::meta::table;
 
-/// Messages delivered from one level in one go.
+/// Messages delivered from one level in one go, and the bytes from which on no further one is added.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// `config/delayOffset.json`.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -123,14 +124,19 @@ impl Schedule {
         // A clock that went back must not keep messages longer than their level says.
         let is_due = |time: &i64| *time <= now || *time > now + delay;
         let due = entries[..count].iter().enumerate().map(time).take_while(is_due).count();
+        let mut taken = 0;
         for entry in &entries[..due] {
+            if batch.bytes() >= BATCH_BYTES {
+                break;
+            }
+            taken += 1;
             let Some(slice) = store.record(entry.offset as u64) else { continue };
             match record::decode_checked(slice.bytes()) {
                 Ok(record) => deliver(store, &record, batch)?,
                 Err(error) => tracing::error!("a delayed message at {} can't be read and is passed over: {error}", entry.offset),
             }
         }
-        Ok((due > 0).then_some(from + due as i64))
+        Ok((taken > 0).then_some(from + taken))
     }
 
     /// Notes that a level was delivered up to `offset`, with records that end at `end` of the log.

@@ -416,6 +416,18 @@ fn delayed_messages_come_when_they_are_due_and_survive_a_kill() {
     assert_eq!(world.pull(7000, &peer(1), "T", 0, 0).unwrap().bodies(), ["later"]);
 }
 
+#[test]
+fn what_a_delay_level_delivers_in_one_go_is_bounded_in_bytes() {
+    let world = world("");
+    let body = "x".repeat(40_000);
+    (0..40).for_each(|_| drop(world.send(1000, "T", "DELAY\u{1}1\u{2}", &body)));
+    let mut batch = Batch::default();
+    let next = world.broker.schedule.due(&world.broker.store, 1, 2000, &mut batch).unwrap();
+    assert_eq!((next, batch.len()), (Some(27), 27), "{} bytes", batch.bytes());
+    world.broker.tick(2000);
+    assert_eq!(world.broker.store.find_queue("T", 0).unwrap().max_offset(), 40);
+}
+
 /// Else a power cut takes what was delivered away and leaves the note, and it is never delivered again.
 #[test]
 fn how_far_a_delay_level_is_delivered_is_noted_when_the_disk_has_it() {

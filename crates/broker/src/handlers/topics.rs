@@ -9,6 +9,7 @@ use protocol::bodies::{
     SubscriptionGroupConfig, TopicConfig, TopicConfigList, TopicFilterType, TopicList, TopicOffset, TopicStats,
 };
 use protocol::exchange::{Call, Refusal};
+use protocol::pop::Source;
 use protocol::requests::{
     CreateTopic, DeleteSubscriptionGroup, DeleteTopicInBroker, GetBrokerConsumeStats, GetConsumeStats,
     GetSubscriptionGroupConfig, GetTopicConfig, GetTopicStats, QueryTopicConsumeByWho, QueryTopicsByConsumer, SendMessage,
@@ -242,13 +243,22 @@ pub fn delete_topic(broker: &Broker, call: &mut Call<'_>, request: DeleteTopicIn
     if names::is_system_topic(name) || *name == broker.config().broker_cluster_name {
         return Err(Refusal::new(codes::INVALID_PARAMETER, format!("The topic[{name}] is conflict with system topic.")));
     }
-    broker.topics.remove(name, call.now).map_err(|e| io_refusal("saving topics.json", &e))?;
-    let woken = broker.store.delete_topic(name).map_err(|e| io_refusal("removing the topic's consume queues", &e))?;
-    woken.iter().for_each(|queue| broker.wake(queue, call.now));
-    broker.offsets.remove(|topic, _| topic == name);
-    broker.stats.forget_topic(name);
+    // As in Java, what groups popped of it and get again goes, too.
+    let retries = |group: String| [Source::RetryV1, Source::RetryV2].map(|source| source.topic(name, &group).into_owned());
+    let retries: Vec<_> = broker.offsets.groups_of(name).into_iter().flat_map(retries).collect();
+    delete(broker, name, call.now)?;
+    retries.iter().filter(|topic| broker.topics.get(topic).is_some()).try_for_each(|topic| delete(broker, topic, call.now))?;
     broker.shell.register_wanted();
     call.reply(&());
+    Ok(())
+}
+
+fn delete(broker: &Broker, name: &str, now: i64) -> Handled {
+    broker.topics.remove(name, now).map_err(|e| io_refusal("saving topics.json", &e))?;
+    let woken = broker.store.delete_topic(name).map_err(|e| io_refusal("removing the topic's consume queues", &e))?;
+    woken.iter().for_each(|queue| broker.wake(queue, now));
+    broker.offsets.remove(|topic, _| topic == name);
+    broker.stats.forget_topic(name);
     Ok(())
 }
 

@@ -646,6 +646,21 @@ fn pops_and_what_is_done_with_them_wait_for_disk_and_slave() {
 }
 
 #[test]
+fn a_deleted_topic_takes_its_retry_topics_with_it() {
+    let world = world("");
+    ["T", "T2"].iter().for_each(|topic| drop(world.send(1, topic, "", "a")));
+    for request in [pop(10), PopMessage { consumer_group: "h", ..pop(10) }, PopMessage { topic: "T2", ..pop(10) }] {
+        assert_eq!(world.popped(10, &request).len(), 1);
+    }
+    world.broker.tick(1010);
+    let retries = || world.broker.topics.names().into_iter().filter(|name| name.starts_with("%RETRY%")).collect::<Vec<_>>();
+    assert_eq!(retries(), ["%RETRY%g_T", "%RETRY%g_T2", "%RETRY%h_T"]);
+    assert_eq!(world.ask(1020, &peer(1), &DeleteTopicInBroker { topic: "T" }, &[]).code, codes::SUCCESS);
+    assert_eq!(retries(), ["%RETRY%g_T2"]);
+    assert!(world.broker.store.find_queue("%RETRY%g_T", 0).is_none());
+}
+
+#[test]
 fn open_pops_are_bounded() {
     let world = world("");
     (0..103).for_each(|n| drop(world.send(1, "T", "", &format!("m{n}"))));
