@@ -84,6 +84,23 @@ pub enum Boundary {
     Upper,
 }
 
+/// What is fetched of an entry's record: all of it, or where the properties are and what leads to them.
+fn parts(entry: &Entry, properties_alone: bool) -> [(u64, usize); 2] {
+    let (start, size) = (entry.offset as u64, entry.size as usize);
+    let (head, tail) = if properties_alone { (HEAD.min(size), TAIL.min(size)) } else { (size, 0) };
+    [(start, head), (start + (size - tail) as u64, tail)]
+}
+
+fn damaged(queue: &Queue, entry: &Entry, offset: i64) {
+    tracing::error!(
+        "the record at {} of the commit log is damaged (queue {} of topic {}, offset {offset}): it is passed over; storeCheck lists \
+         all damage",
+        entry.offset,
+        queue.id,
+        queue.topic
+    );
+}
+
 impl Store {
     /// Messages of a queue from `offset` on whose entry's tags code matches and whose properties are wanted ([`ANY`]: all). At least one
     /// message is given where one matches, whatever the limits.
@@ -136,12 +153,7 @@ impl Store {
             }
             // No more than will be given: an entry that does not match is not worth a fetch.
             let looked_at = entries[..count].iter().filter(|entry| matches(entry.tags_code));
-            let parts = looked_at.flat_map(|entry| {
-                let (start, size) = (entry.offset as u64, entry.size as usize);
-                let (head, tail) = if wanted.is_some() { (HEAD.min(size), TAIL.min(size)) } else { (size, 0) };
-                [(start, head), (start + (size - tail) as u64, tail)]
-            });
-            self.log.fetch(&mut segment, parts);
+            self.log.fetch(&mut segment, looked_at.flat_map(|entry| parts(entry, wanted.is_some())));
             for entry in &entries[..count] {
                 if (result.next - offset) as usize >= limits.scanned.max(limits.messages) {
                     break 'reads;
@@ -168,17 +180,8 @@ impl Store {
                 match record {
                     // Its body is not worth a look.
                     Some(_) if unwanted && properties.is_some() => {}
-                    Some(record) if !record::is_intact(record, entry.offset) => {
-                        // Never given to anybody; the consumer goes on behind it.
-                        tracing::error!(
-                            "the record at {} of the commit log is damaged (queue {} of topic {}, offset {}): it is passed over; \
-                             storeCheck lists all damage",
-                            entry.offset,
-                            queue.id,
-                            queue.topic,
-                            result.next - 1
-                        );
-                    }
+                    // Never given to anybody; the consumer goes on behind it.
+                    Some(record) if !record::is_intact(record, entry.offset) => damaged(queue, entry, result.next - 1),
                     Some(_) if unwanted => {}
                     Some(_) => {
                         bytes += entry.size as usize;
