@@ -1,14 +1,9 @@
 //! mqadmin's commands for groups, their offsets and consumers: Java's tool and this project's, against both servers.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
-use bytes::BytesMut;
-use protocol::header::Outgoing;
-use protocol::{Header, Serialization, frame};
 use tempfile::TempDir;
-use tests::{Client, JavaServer, PATIENCE, Server, Setup, binary, java_client, java_mqadmin, wait_for};
+use tests::{Client, JavaServer, Link, Server, Setup, binary, java_client, java_mqadmin, wait_for};
 
 const TRACED: &str = "traceTopicEnable=true\n";
 
@@ -89,26 +84,6 @@ fn without_numbers(line: &str) -> String {
         rest = &rest[taken..];
     }
     out.replace("-#", "#").trim_end().to_owned()
-}
-
-/// Sends a request as a Java client does; gives the code of its answer.
-fn ask(address: &str, code: i32, fields: &[(&str, &str)]) -> i32 {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut out = BytesMut::new();
-    let head = Outgoing { serialization: Serialization::Json, code, opaque: 1, flag: 0, remark: None, extra: fields };
-    head.write(&(), 0, &mut out);
-    stream.write_all(&out).unwrap();
-    let mut buffer = BytesMut::new();
-    loop {
-        if let Some(frame) = frame::take(&mut buffer, frame::MAX_FRAME_LENGTH).unwrap() {
-            return Header::decode(&frame).unwrap().code;
-        }
-        let mut chunk = [0; 4096];
-        let count = stream.read(&mut chunk).unwrap();
-        assert!(count > 0, "the server closed the connection");
-        buffer.extend_from_slice(&chunk[..count]);
-    }
 }
 
 #[test]
@@ -294,8 +269,8 @@ fn dead_letters(both: &mut Both<'_>, group: &str) {
     let (_, rest) = first.split_once("physicOffset=").unwrap();
     let (offset, _) = rest.split_once(',').unwrap();
     let dead = format!("%DLQ%{group}");
-    let fields = [("offset", offset), ("group", group), ("delayLevel", "-1"), ("originTopic", "Moved"), ("unitMode", "false")];
-    assert_eq!(ask(&both.broker, 36, &fields), 0);
+    let fields = format!("offset={offset};group={group};delayLevel=-1;originTopic=Moved;unitMode=false");
+    assert_eq!(Link::to(&both.broker).call(36, &fields, &[]).0.code, 0);
     wait_for("the topic's route", || both.ours(&["topicList"]).contains(&dead).then_some(()));
     both.ours(&["updateTopicPerm", "-c", "DefaultCluster", "-t", &dead, "-p", "2"]);
     wait_for("the route to say so", || both.ours(&["topicRoute", "-t", &dead]).contains("\"perm\":2").then_some(()));
