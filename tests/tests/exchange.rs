@@ -5,14 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
-use bytes::BytesMut;
-use protocol::header::Outgoing;
 use protocol::record::{MAGIC_V2, peek};
-use protocol::{Header, Serialization, frame};
-use tests::{Client, Exchange, Whose, java_exchange_client, wait_for};
+use tests::{Client, Exchange, Link, Whose, java_exchange_client, wait_for};
 
 /// Small files, so that there are several of each. Those of queues are large enough for the first to outlive the oldest
 /// segments: Java looks for a queue's first message there alone, until it cleans a minute after its start.
@@ -321,26 +316,9 @@ impl Journey {
 /// Sends to a topic that Java's client takes for too long: only brokers send to such topics.
 fn send_raw(broker: &str, topic: &str, body: &str) {
     let address = broker.replace("::1:", "[::1]:");
-    let mut stream = TcpStream::connect(address).unwrap();
-    let fields = [("a", "p"), ("b", topic), ("c", "TBW102"), ("d", "1"), ("e", "0"), ("f", "0"), ("g", "1"), ("h", "0")];
-    let request =
-        Outgoing { serialization: Serialization::Json, code: SEND_MESSAGE_V2, opaque: 1, flag: 0, remark: None, extra: &fields };
-    let mut out = BytesMut::new();
-    request.write(&(), body.len(), &mut out);
-    out.extend_from_slice(body.as_bytes());
-    stream.write_all(&out).unwrap();
-    let mut answer = BytesMut::new();
-    let frame = loop {
-        if let Some(frame) = frame::take(&mut answer, frame::MAX_FRAME_LENGTH).unwrap() {
-            break frame;
-        }
-        let mut chunk = [0; 4096];
-        let count = stream.read(&mut chunk).unwrap();
-        assert!(count > 0, "the broker closed the connection");
-        answer.extend_from_slice(&chunk[..count]);
-    };
-    let header = Header::decode(&frame).unwrap();
-    assert_eq!((header.code, header.remark.as_deref().unwrap_or_default()), (0, ""));
+    let fields = format!("a=p;b={topic};c=TBW102;d=1;e=0;f=0;g=1;h=0");
+    let (answer, _) = Link::to(&address).call(SEND_MESSAGE_V2, &fields, body.as_bytes());
+    assert_eq!((answer.code, answer.remark.as_str()), (0, ""));
 }
 
 fn start(version: &'static str, long_group: Option<String>) -> Option<Journey> {
