@@ -186,8 +186,7 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
         return Err(why.into());
     }
     let start = start_of_copy(broker).await?;
-    tracing::info!("copying the log of the master at {master} from {start}");
-    broker.note_wrong("copy", None);
+    let mut taken = false;
     let mut link = SlaveLink::new(start, now_ms());
     let mut buffer = vec![0; READ_BYTES];
     while broker.is_slave() && broker.master().ha_address.as_deref() == Some(master) {
@@ -204,6 +203,11 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
                     bail!("the master closed the connection; its log says why");
                 }
                 broker.take_log(&mut link, &buffer[..count], now_ms())?;
+                if !taken {
+                    taken = true;
+                    tracing::info!("copying the log of the master at {master} from {start}");
+                    broker.note_wrong("copy", None);
+                }
             }
             more = grew.changed() => more?,
             () = tokio::time::sleep(wait) => {}
