@@ -136,7 +136,8 @@ fn driver(version: &str, jars: &Path, name: &str, sources: &[(&str, &str)]) -> C
     once(&directory("java").join(stamp), || compile(version, jars, &classes, sources));
     let path = format!("{}/*:{}", jars.display(), classes.display());
     let mut command = Command::new("java");
-    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    // Figures for other processes are in a file named by the process id, which two processes may have in two namespaces.
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
     // What clients of Java 8's days take for granted.
     for package in ["java.lang", "java.nio", "sun.nio.ch", "java.util"] {
         command.arg("--add-opens").arg(format!("java.base/{package}=ALL-UNNAMED"));
