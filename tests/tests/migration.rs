@@ -41,8 +41,38 @@ impl Drop for Migration {
 
 fn migrate(slave: &str, stop: &str) -> Command {
     let mut command = Command::new(binary());
-    command.args(["migrate", "-b", slave, "--stop", stop, "--forward", "600"]);
+    command.args(["migrate", "-b", slave, "--forward", "600", "--stop", stop]);
     command
+}
+
+/// What a migration says that is expected to fail.
+fn failure(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Java's broker works on whatever fails: the command that stops it, and the slave that is to be promoted.
+fn migrations_fail(client: &mut Client, group: &mut Group, java: usize, slave: usize) {
+    let address = group.broker(slave);
+    let said = failure(&mut migrate(&address, "false"));
+    assert!(said.contains("takes messages again") && said.contains("`false` failed"), "{said}");
+    wait_for_sends(client, "default");
+    let config = group.store(slave).parent().unwrap().join("broker.conf");
+    let (away, started) = (config.with_extension("away"), config.with_extension("started"));
+    std::fs::rename(&config, &away).unwrap();
+    let mut failing = migrate(&address, &format!("kill {}", group.pid(java).as_raw_nonzero()));
+    failing.args(["--start", &format!("touch {}", started.display())]);
+    std::thread::scope(|scope| {
+        let said = scope.spawn(move || failure(&mut failing));
+        wait_for("the command that starts Java's broker again", || started.exists().then_some(()));
+        group.kill(java);
+        group.launch(java);
+        let said = said.join().unwrap();
+        assert!(said.contains("was started again and takes messages") && said.contains("the broker stays a slave"), "{said}");
+    });
+    std::fs::rename(&away, &config).unwrap();
+    wait_for_sends(client, "default");
 }
 
 fn a_java_broker_is_replaced(version: &'static str) {
@@ -53,24 +83,24 @@ fn a_java_broker_is_replaced(version: &'static str) {
     group.admin(&["updateTopic", "-b", &group.broker(java), "-n", &server, "-t", "Orders", "-r", "4", "-w", "4"]);
     client.call(&["push", &server, "readers", "Orders", "*", "0"]);
     client.call(&["Steady", "start", "default", &server, "Orders", "0"]);
-    client.call(&["Steady", "start", "quick", &server, "Orders", "1000"]);
     wait_for_sends(&mut client, "default");
     let slave = group.add(Whose::Ferrocket, &format!("brokerName=a\n{SLAVE}")).unwrap();
-    let refused = migrate(&group.broker(slave), "false").output().unwrap();
-    let refused = format!("{}{}", String::from_utf8_lossy(&refused.stdout), String::from_utf8_lossy(&refused.stderr));
-    assert!(refused.contains("takes messages again") && refused.contains("`false` failed"), "{refused}");
-    wait_for_sends(&mut client, "default");
-    wait_for_sends(&mut client, "quick");
+    migrations_fail(&mut client, &mut group, java, slave);
+    for (producer, poll) in [("undisturbed", "0"), ("quick", "1000")] {
+        client.call(&["Steady", "start", producer, &server, "Orders", poll]);
+        wait_for_sends(&mut client, producer);
+    }
     let stop = format!("kill {}", group.pid(java).as_raw_nonzero());
     let mut migration = Migration(migrate(&group.broker(slave), &stop).stdout(Stdio::piped()).spawn().unwrap());
     let told = BufReader::new(migration.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let held = told.take_while(|line| !line.starts_with("done")).find(|line| line.contains("leads to"));
     let held = held.expect("migrate says that it forwards");
     group.kill(java);
-    wait_for_sends(&mut client, "default");
-    let [_, _, gap] = count(&mut client, "default");
+    wait_for_sends(&mut client, "undisturbed");
+    let [_, _, gap] = count(&mut client, "undisturbed");
     println!("Java {version} to Ferrocket: {held}");
-    let sent: BTreeSet<String> = client.bodies(&["Steady", "stop", "default"]).into_iter().collect();
+    let mut sent: BTreeSet<String> = client.bodies(&["Steady", "stop", "default"]).into_iter().collect();
+    sent.extend(client.bodies(&["Steady", "stop", "undisturbed"]));
     wait_for_all(&mut client, "readers", &sent);
     // Who has looked for the new address needs the old one no more.
     wait_for_sends(&mut client, "quick");

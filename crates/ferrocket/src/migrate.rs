@@ -55,8 +55,8 @@ pub struct Options {
     /// Starts the Java broker again, should the slave then not become the master.
     #[arg(long, value_name = "COMMAND")]
     start: Option<String>,
-    /// What the slave becomes: ASYNC_MASTER or SYNC_MASTER.
-    #[arg(short = 'r', long = "brokerRole", value_name = "ROLE", default_value = "ASYNC_MASTER")]
+    /// What the slave becomes.
+    #[arg(short = 'r', long = "brokerRole", default_value = "ASYNC_MASTER", value_parser = ["ASYNC_MASTER", "SYNC_MASTER"])]
     role: String,
     /// For how many seconds the old address leads to the new master. Java's clients look for it every 30 seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
@@ -143,6 +143,8 @@ impl Move {
         let brokers = Self { pool, java: String::new(), slave, broker_name, name_servers };
         let java = brokers.figures(&brokers.slave).await?.remove("masterAddress").unwrap_or_default();
         ensure!(!java.is_empty(), "{} is no Ferrocket slave that knows its master", brokers.slave);
+        let ours = brokers.figures(&java).await?.contains_key("messagesInQueues");
+        ensure!(!ours, "the master {java} is no Java broker: stop it, and promoteSlave makes {} the master", brokers.slave);
         Ok(Self { java, ..brokers })
     }
 
