@@ -166,7 +166,8 @@ impl Broker {
         let (written, _) = self.store.written_and_persisted();
         let min = self.store.min_offset();
         let first = if self.config().sync_from_last_file { self.store.last_file().max(min) } else { min };
-        let known = self.ha.known.load(Ordering::Relaxed).max(self.store.recovered().end);
+        // A slave without a log may ask for the second byte: the first one is 0 in every log.
+        let known = self.ha.known.load(Ordering::Relaxed).max(self.store.recovered().end).max(1);
         Extent { min, visible: self.store.visible(), written, first, known }
     }
 

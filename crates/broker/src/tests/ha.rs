@@ -264,6 +264,8 @@ fn without_epochs_a_log_that_differs_is_noticed_at_either_end() {
     for body in ["kept", "lost"] {
         master.send(1, "T", "", body);
     }
+    let mut new = master.broker.serve(9, "10.0.0.3:7".into(), 2).unwrap();
+    assert!(master.broker.reported(&mut new, &1u64.to_be_bytes(), 2).unwrap(), "a slave without a log may say 1");
     copy(&master, &slave, 2);
     let (end, from) = (slave.broker.store.visible(), slave.broker.store.copied_from());
     let same = master.broker.store.log_bytes(from, usize::MAX).unwrap();
