@@ -302,15 +302,19 @@ pub fn change_invisible_time(broker: &Broker, call: &mut Call<'_>, request: Chan
     if named.revive_queue == ORDER_QUEUE {
         return change_in_order(broker, call, &named, &request);
     }
-    let (revive_qid, end) = replace(broker, &named, &request, call.now)?;
-    let reply = ChangeInvisibleTimeReply { pop_time: call.now, invisible_time: request.invisible_time, revive_qid };
+    let (reply, end) = replace(broker, &named, &request, call.now)?;
     broker.answer_when_stored(call, end, Reply::Changed(reply));
     Ok(())
 }
 
-/// Appends a check point of the message alone, and the acknowledgement to the one that it was in. Returns the queue of
-/// the revive topic that they are in, and their end in the log.
-fn replace(broker: &Broker, named: &Named<'_>, request: &ChangeInvisibleTime<'_>, now: i64) -> Result<(i32, u64), Refusal> {
+/// Appends a check point of the message alone, and the acknowledgement to the one that it was in. Returns the answer, and
+/// their end in the log.
+fn replace(
+    broker: &Broker,
+    named: &Named<'_>,
+    request: &ChangeInvisibleTime<'_>,
+    now: i64,
+) -> Result<(ChangeInvisibleTimeReply, u64), Refusal> {
     let refused = |e: io::Error| io_refusal("opening the revive topic", &e);
     let old = named.key();
     let mut points = broker.pops.points.lock();
@@ -329,13 +333,16 @@ fn replace(broker: &Broker, named: &Named<'_>, request: &ChangeInvisibleTime<'_>
         }
     };
     let config = broker.config();
+    // In the millisecond of its pop, the first message's would take the place of that one's check point, and nobody would
+    // bring back the others.
+    let pop_time = now.max(named.pop_time.saturating_add(1));
     let point = CheckPoint {
         broker: Some(config.broker_name.as_str().into()),
         group: named.group.into(),
         diffs: vec![0],
         invisible_time: request.invisible_time,
         count: 1,
-        pop_time: now,
+        pop_time,
         queue_id: named.queue_id,
         start: request.offset,
         topic: named.topic.into(),
@@ -346,17 +353,17 @@ fn replace(broker: &Broker, named: &Named<'_>, request: &ChangeInvisibleTime<'_>
     revive::push_acks(broker, &mut batch, queue, &old, &[request.offset], early, now).map_err(refused)?;
     let (end, _) = broker.store.append(&mut batch, now).map_err(|e| not_appended(&e))?;
     let place = |nth: usize| Place { queue_id: queue, offset: batch.place(nth).queue_offset };
-    let key = Key { lane: old.lane.clone(), start: request.offset, pop_time: now };
+    let key = Key { lane: old.lane.clone(), start: request.offset, pop_time };
     points.passed(place(0));
     points.passed(place(1));
-    let due = now.saturating_add(request.invisible_time);
+    let due = pop_time.saturating_add(request.invisible_time);
     match early {
         Some(time) => points.keep_early(&old, &[request.offset], revive::early_until(old.pop_time, time), place(1)),
         None => points.ack(&old, request.offset),
     }
     points.add(key, due, Offsets::Run(1), place(0));
     broker.log_written(end);
-    Ok((queue, end))
+    Ok((ChangeInvisibleTimeReply { pop_time, invisible_time: request.invisible_time, revive_qid: queue }, end))
 }
 
 fn change_in_order(broker: &Broker, call: &mut Call<'_>, named: &Named<'_>, request: &ChangeInvisibleTime<'_>) -> Handled {

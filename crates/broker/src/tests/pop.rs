@@ -646,6 +646,20 @@ fn pops_and_what_is_done_with_them_wait_for_disk_and_slave() {
 }
 
 #[test]
+fn a_change_in_the_millisecond_of_its_pop_keeps_the_other_messages() {
+    let mut world = world("");
+    ["a", "b"].iter().for_each(|text| drop(world.send(1, "T", "", text)));
+    let first = world.pop(10);
+    let changed = world.json(10, &first[0].change(5000), &[]);
+    assert_eq!((changed.code, changed.field("popTime")), (codes::SUCCESS, "11"));
+    world = world.kill_and_open();
+    world.broker.tick(1010);
+    assert_eq!(texts(&world.pop(1010)), ["b"]);
+    world.broker.tick(5011);
+    assert!(texts(&world.pop(5011)).contains(&"a"));
+}
+
+#[test]
 fn a_deleted_topic_takes_its_retry_topics_with_it() {
     let world = world("");
     ["T", "T2"].iter().for_each(|topic| drop(world.send(1, topic, "", "a")));
