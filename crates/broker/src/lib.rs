@@ -152,7 +152,8 @@ pub struct Broker {
     locks: QueueLocks,
     stats: Stats,
     admission: Admission,
-    waiting: Mutex<VecDeque<Waiting>>,
+    /// Sends that wait for the disk alone, and for slaves, too: in each line the first is the first to be done or late.
+    waiting: Mutex<[VecDeque<Waiting>; 2]>,
     ha: ha::Ha,
     epochs: epochs::Epochs,
     /// Buffers of reads that are done, for the next.
@@ -404,12 +405,14 @@ impl Broker {
     /// [`Broker::answer_waiting`] then: they may have got it meanwhile.
     pub(crate) fn park_send(&self, send: Waiting) {
         self.admission.enter(1);
-        self.waiting.lock().push_back(send);
+        self.waiting.lock()[usize::from(send.owed.waits_for_slaves())].push_back(send);
     }
 
     /// How many sends are under way, and for how long the first has waited for disk or slaves, in ms.
     pub(crate) fn waiting_sends(&self, now: i64) -> (usize, i64) {
-        (self.admission.sends(), self.waiting.lock().front().map_or(0, |send| now - send.owed.since))
+        let waiting = self.waiting.lock();
+        let longest = waiting.iter().filter_map(|line| line.front()).map(|send| now - send.owed.since).max();
+        (self.admission.sends(), longest.unwrap_or(0))
     }
 
     /// Has the disk confirm what is written, and answers who waited for it. Blocks; call it from a thread of its own.
@@ -427,12 +430,15 @@ impl Broker {
         send::answer_stored(self, done, now);
     }
 
-    /// Takes the sends at the front of those that wait.
+    /// Takes the sends at the fronts of the lines.
     fn take_waiting(&self, done: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
         let done: Vec<Waiting> = {
             let mut waiting = self.waiting.lock();
-            let count = waiting.iter().take_while(|send| done(send)).count();
-            waiting.drain(..count).collect()
+            let fronts = waiting.iter_mut().flat_map(|line| {
+                let count = line.iter().take_while(|send| done(send)).count();
+                line.drain(..count)
+            });
+            fronts.collect()
         };
         self.admission.leave(done.len());
         done

@@ -160,16 +160,20 @@ impl Owed {
         self.demand.is_none_or(|demand| broker.ha.standing(self.end, demand) == Standing::Copied)
     }
 
+    pub fn waits_for_slaves(&self) -> bool {
+        self.demand.is_some()
+    }
+
     /// Until when it may wait, in ms.
     pub fn deadline(&self, config: &BrokerConfig) -> i64 {
         self.since + i64::from(if self.demand.is_some() { config.slave_timeout } else { config.sync_flush_timeout })
     }
 
-    /// The time is over: the answer names who did not confirm it.
+    /// The time is over: the answer names who did not confirm it, slaves before the disk (as Java).
     pub fn give_up(&mut self, broker: &Broker) {
         if !self.is_copied(broker) {
             self.code = codes::FLUSH_SLAVE_TIMEOUT;
-        } else if self.end > broker.store.visible() {
+        } else if self.end > broker.store.visible() && self.code == codes::SUCCESS {
             self.code = codes::FLUSH_DISK_TIMEOUT;
         }
     }

@@ -404,3 +404,22 @@ fn sends_that_waited_for_a_slave_are_answered_together() {
     assert_eq!(pushed(&producer), [codes::SUCCESS; 2]);
     assert_eq!(broker.waiting_sends(2).0, 0, "nobody is under way any more");
 }
+
+#[test]
+fn a_send_that_waits_for_the_disk_alone_stands_behind_none_that_waits_for_a_slave() {
+    let world = world("brokerRole=SYNC_MASTER\nflushDiskType=SYNC_FLUSH\nslaveTimeout=60000\nsyncFlushTimeout=5000\n");
+    let (broker, producer) = (&world.broker, peer(3));
+    broker.slave_joined(1, "10.0.0.2:3".into());
+    broker.slave_acked(1, 0, 0);
+    assert_eq!(try_send(&world, 0, &producer, ""), None);
+    broker.slave_left(1, "test");
+    assert_eq!(try_send(&world, 1, &producer, ""), None);
+    broker.sync(2).unwrap();
+    assert_eq!(pushed(&producer), [codes::SLAVE_NOT_AVAILABLE]);
+    assert_eq!(try_send(&world, 10, &producer, ""), None);
+    broker.tick(5009);
+    assert!(pushed(&producer).is_empty());
+    broker.tick(5010);
+    assert_eq!(pushed(&producer), [codes::SLAVE_NOT_AVAILABLE], "Java says this rather than that the disk is late");
+    assert_eq!(broker.waiting_sends(5010), (1, 5010));
+}
