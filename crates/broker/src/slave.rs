@@ -3,13 +3,31 @@
 
 use std::io;
 
+use bytes::Bytes;
 use protocol::bodies::{ConsumerOffsets, SubscriptionGroupTable, TopicTable};
 use protocol::pop::GroupModes;
 
 use crate::Broker;
 use crate::meta::offsets::Committed;
 
+/// What a master has delivered of delayed and timer messages. Those are in its log below `end`: a slave that took it before
+/// its disk has as much would not deliver them, and not have them either, when it becomes the master.
+pub struct Delivered {
+    pub end: u64,
+    pub delay_offsets: Bytes,
+    pub timers: Option<Bytes>,
+}
+
 impl Broker {
+    /// Takes how far the master has delivered, where the disk has as much.
+    pub fn take_delivered(&self, delivered: &mut Option<Delivered>) -> Result<(), String> {
+        let (_, persisted) = self.store.written_and_persisted();
+        let Some(delivered) = delivered.take_if(|delivered| delivered.end <= persisted) else { return Ok(()) };
+        self.take_delay_offsets(&delivered.delay_offsets)?;
+        let timers = delivered.timers.map_or(Ok(()), |page| self.take_timer_check_point(&page));
+        timers.map_err(|error| format!("writing config/timercheck: {error}"))
+    }
+
     /// Does what only a slave does, and not while it becomes the master; `None` where it is one: what the old master
     /// answered late counts for nothing then.
     pub(crate) fn while_slave<T>(&self, take: impl FnOnce() -> T) -> Option<T> {
@@ -33,7 +51,7 @@ impl Broker {
     }
 
     /// The check point of the master's timers.
-    pub fn take_timer_check_point(&self, page: &[u8]) -> io::Result<()> {
+    pub(crate) fn take_timer_check_point(&self, page: &[u8]) -> io::Result<()> {
         self.while_slave(|| self.wheel.copy_checkpoint(page)).unwrap_or(Ok(()))
     }
 
@@ -43,7 +61,7 @@ impl Broker {
     }
 
     /// The master's `delayOffset.json`.
-    pub fn take_delay_offsets(&self, text: &[u8]) -> Result<(), String> {
+    pub(crate) fn take_delay_offsets(&self, text: &[u8]) -> Result<(), String> {
         self.while_slave(|| self.schedule.replace(text).map_err(|error| error.to_string())).unwrap_or(Ok(()))
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::Broker;
-use bytes::Bytes;
+use broker::{Broker, Delivered};
 use net::client::{Answer, ClientError, Pool};
 use protocol::bodies::KvTable;
 use protocol::requests::{
@@ -20,14 +19,6 @@ const PERIOD: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(200);
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a master has delivered of delayed and timer messages. Those are in its log below `end`: a slave that took it before
-/// its disk has as much would not deliver them, and not have them either, when it becomes the master.
-struct Delivered {
-    end: u64,
-    delay_offsets: Bytes,
-    timers: Option<Bytes>,
-}
 
 /// Keeps the tables of a slave those of its master, while it is one.
 pub async fn run(broker: Arc<Broker>) {
@@ -43,10 +34,8 @@ pub async fn run(broker: Arc<Broker>) {
         if asked.as_ref().is_some_and(|(address, _)| *address != master) {
             delivered = None;
         }
-        if let Some(copied) = delivered.take_if(|delivered| delivered.end <= broker.store.written_and_persisted().1)
-            && let Err(error) = take_delivered(&broker, &copied)
-        {
-            tracing::error!("how far the master at {master} has delivered delayed messages can't be noted: {error:#}");
+        if let Err(error) = broker.take_delivered(&mut delivered) {
+            tracing::error!("how far the master at {master} has delivered delayed messages can't be noted: {error}");
         }
         if asked.as_ref().is_some_and(|(address, at)| *address == master && at.elapsed() < PERIOD) {
             continue;
@@ -109,14 +98,6 @@ async fn look_at_delivered(pool: &Pool, master: &str, delivered: &mut Option<Del
     let end = end.context("it does not say where its log ends (commitLogMaxOffset)")?;
     *delivered = Some(Delivered { end, delay_offsets, timers });
     Ok(())
-}
-
-fn take_delivered(broker: &Broker, delivered: &Delivered) -> Result<()> {
-    broker.take_delay_offsets(&delivered.delay_offsets).map_err(anyhow::Error::msg)?;
-    match &delivered.timers {
-        Some(timers) => broker.take_timer_check_point(timers).context("writing config/timercheck"),
-        None => Ok(()),
-    }
 }
 
 /// What a master answers; `None` where it refuses, as older ones do that do not know the request.
