@@ -202,7 +202,7 @@ impl Group {
 
     /// Where a broker's commit log ends.
     pub fn end(&self, number: usize) -> u64 {
-        self.status(number).get("commitLogMaxOffset").and_then(|end| end.parse().ok()).unwrap_or(0)
+        offset(&self.broker(number), "commitLogMaxOffset")
     }
 
     /// [`wait_for_copy`] of a master's log by a slave.
@@ -225,13 +225,16 @@ pub fn status(broker: &str) -> BTreeMap<String, String> {
     pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
 }
 
+fn offset(broker: &str, which: &str) -> u64 {
+    status(broker).get(which).and_then(|offset| offset.parse().ok()).unwrap_or(0)
+}
+
 /// Waits until a slave's commit log ends where its master's does, and compares them from the first byte on that both have.
 /// Each is an address and a store. Returns where the compared part begins and ends.
 ///
 /// # Panics
 /// When they differ, or the slave does not catch up.
 pub fn wait_for_copy(master: (&str, &Path), slave: (&str, &Path)) -> (u64, u64) {
-    let offset = |broker: &str, which: &str| status(broker).get(which).and_then(|o| o.parse().ok()).unwrap_or(0);
     let end = wait_for("the slave to have the master's log", || {
         let end = offset(master.0, "commitLogMaxOffset");
         (end > 0 && offset(slave.0, "commitLogMaxOffset") == end).then_some(end)

@@ -224,10 +224,11 @@ impl Broker {
 
     /// Takes what came from the master.
     pub fn take_log(&self, link: &mut SlaveLink, mut bytes: &[u8], now: i64) -> Result<(), FollowError> {
-        self.master_heard(bytes.len(), now);
+        let count = bytes.len();
         while let Some((offset, piece)) = link.read(&mut bytes, now)? {
             self.copy(offset, piece, now)?;
         }
+        self.master_heard(count, now);
         Ok(())
     }
 
