@@ -318,6 +318,13 @@ impl Timers {
     pub fn open(store: &Store) -> io::Result<Self> {
         let directory = store.root().join("config");
         let (file, found, version) = Checkpoint::open(&directory.join("timercheck"))?;
+        // Decided before messages come: they may make the log as long as the newest mark needs it, without what it needs.
+        let found = match found {
+            Found::Own { needs, safe, .. } if store.rebuilding().is_none() && needs > store.visible() => {
+                Found::Own { newest: safe, needs: 0, safe }
+            }
+            found => found,
+        };
         let metrics_path = directory.join("timermetrics");
         let metrics = table::load(&metrics_path)?;
         let state = State {
