@@ -67,7 +67,7 @@ func featureProducer(server, name, group, options string) (string, error) {
 	return "", p.Start()
 }
 
-// A consumer for "poll" and "stopPush", with the same options and sql.
+// A consumer for "poll" and "stopPush", with the same options, sql, and max=… for how often a message comes again.
 func featurePush(server, group, topic, expression string, failures int, options string) (string, error) {
 	selector := consumer.MessageSelector{Type: consumer.TAG, Expression: expression}
 	if has(options, "sql") {
@@ -76,6 +76,11 @@ func featurePush(server, group, topic, expression string, failures int, options 
 	with := []consumer.Option{consumer.WithNamespace(namespace(options))}
 	if has(options, "trace") {
 		with = append(with, consumer.WithTrace(tracing(server)))
+	}
+	for _, option := range strings.Split(options, ",") {
+		if most, ok := strings.CutPrefix(option, "max="); ok {
+			with = append(with, consumer.WithMaxReconsumeTimes(int32(number(most))))
+		}
 	}
 	return collect(server, group, topic, selector, failures, with...)
 }

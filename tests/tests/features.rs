@@ -188,6 +188,25 @@ fn unit_mode_is_listed(client: &mut Client, server: &str) {
     client.call(&["stop", "unit"]);
 }
 
+fn failed_messages_become_dead_letters(client: &mut Client, server: &str) {
+    client.call(&["send", server, "Bad", "TagA", "bad"]);
+    wait_for_route(server, "Bad");
+    // As above, the first start makes the retry topic.
+    client.call(&["Features", "push", server, "group-dead", "Spaced", "*", "0", "-"]);
+    client.call(&["stopPush", "group-dead"]);
+    wait_for_route(server, "%RETRY%group-dead");
+    client.call(&["Features", "push", server, "group-dead", "Bad", "*", "100", "max=2"]);
+    let offset = ["admin", "queryMsgByOffset", "-n", server, "-t", "%DLQ%group-dead", "-b", "broker-a", "-i", "0", "-o", "0"];
+    let dead = wait_for("the dead letter", || {
+        let output = std::process::Command::new(binary()).args(offset).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains("Reconsume Times:").then_some(text)
+    });
+    let times = dead.lines().find_map(|line| line.strip_prefix("Reconsume Times:")).map(str::trim);
+    assert_eq!((times, dead.contains("RETRY_TOPIC=Bad")), (Some("3"), true), "{dead}");
+    assert_eq!(client.bodies(&["stopPush", "group-dead"]), Vec::<String>::new());
+}
+
 fn all_features(mut client: Client) {
     let server = Server::start(Setup { broker: SETTINGS.into() });
     let address = server.name_server();
@@ -200,9 +219,10 @@ fn all_features(mut client: Client) {
     compressed_messages_and_batches_mix(&mut client, &address);
     traces_arrive(&mut client, &address);
     namespaces_are_apart(&mut client, &address);
-    // Go's client has no unit mode.
-    if client.name.starts_with("java") {
-        unit_mode_is_listed(&mut client, &address);
+    // Go's client has no unit mode; dead letters of Java's are in tests/groups/begin.rs.
+    match client.name.starts_with("java") {
+        true => unit_mode_is_listed(&mut client, &address),
+        false => failed_messages_become_dead_letters(&mut client, &address),
     }
     client.call(&["stop", &address]);
 }

@@ -94,6 +94,30 @@ fn go_2_1_2_is_moved_by_the_broker() {
     }
 }
 
+/// Two processes under one client id take each other's queues, so that nobody consumes some: people are told.
+#[test]
+fn two_live_processes_with_one_client_id_are_shown() {
+    let (Some(mut old), Some(mut new)) = (java_client("4.9.4"), java_client("5.4.0")) else { return };
+    let server = Server::start(Setup::default());
+    let address = server.name_server();
+    let n = address.as_str();
+    old.call(&["producer", n, "producers"]);
+    old.call(&["send", n, "Shared", "tag", "m"]);
+    wait_for_route(n, "Shared");
+    let connections = || admin(&["consumerConnection", "-n", n, "-g", "twins"]);
+    old.call(&["push", n, "twins", "Shared", "*", "0"]);
+    assert!(!connections().contains("WARN"));
+    new.call(&["push", n, "twins", "Shared", "*", "0"]);
+    wait_for("the warning", || connections().contains("WARN: 2 connections call themselves").then_some(()));
+    // The first may have dialled anew, until it is heard of again.
+    let status = || admin(&["brokerStatus", "-n", n, "-c", "DefaultCluster"]);
+    wait_for("the broker to say so", || {
+        status().lines().any(|line| line.contains("duplicateClientIds") && line.contains("@twins")).then_some(())
+    });
+    old.call(&["stopPush", "twins"]);
+    assert!(!connections().contains("WARN"));
+}
+
 /// As brokers before 5.0 do it: the consumer moves, and commits.
 fn is_told(mut client: Client) {
     let server = Server::start(Setup { broker: "useServerSideResetOffset=false\n".into() });
