@@ -217,9 +217,12 @@ pub fn look(segment: &[u8], base: u64, position: u64) -> Found<'_> {
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
 
-/// Whether a sector of the record was never written. The checksum covers the body alone; topic and properties hold
-/// text, and no sector with a part of them is all zeros.
+/// Whether a sector of the record, or its end, was never written. The checksum covers the body alone; topic and properties
+/// hold text, and no sector with a part of them is all zeros. A slave that is killed has any part of its last record.
 fn torn(bytes: &[u8], position: usize, record: &record::Record<'_>) -> bool {
+    if record.topic.ends_with('\0') || record.properties.ends_with('\0') {
+        return true;
+    }
     let text = 1 + record.topic.len() + 2 + record.properties.len();
     let text_from = position + bytes.len().saturating_sub(text);
     let mut sector = (position / SECTOR + 1) * SECTOR;
