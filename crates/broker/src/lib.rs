@@ -241,6 +241,10 @@ impl Broker {
         broker.create_system_topics(now)?;
         if broker.is_slave() {
             broker.store.begin_copy();
+            // Of a part that was cut off nobody has consumed what comes in its place; the master says how far groups are.
+            if broker.store.rebuilding().is_none() {
+                broker.limit_offsets();
+            }
         } else if broker.store.rebuilding().is_none() {
             if broker.store.recovered().unclean {
                 broker.limit_offsets();
