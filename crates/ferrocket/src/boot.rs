@@ -93,16 +93,18 @@ pub fn print_config(table: &impl Table, important: bool) {
     }
 }
 
-/// The address by which other machines reach this one: the one that it would use to reach them. Loopback where
-/// there is no network.
-pub fn local_address() -> String {
+/// The address by which other machines reach this one: the one that it would use to reach them, or its name servers where
+/// it has no way to all machines. Loopback where there is no network.
+pub fn local_address(name_servers: &[String]) -> String {
     // Connecting a datagram socket sends nothing; it only asks the system for a route. The address is one that is
     // reserved for documentation.
-    let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-        socket.connect("192.0.2.1:9")?;
-        socket.local_addr()
-    });
-    routed.map_or_else(|_| "127.0.0.1".into(), |address| address.ip().to_string())
+    let routed = |to: &str| {
+        let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok()
+    };
+    let address = routed("192.0.2.1:9").or_else(|| name_servers.iter().find_map(|name_server| routed(name_server)));
+    address.map_or_else(|| "127.0.0.1".into(), |address| address.ip().to_string())
 }
 
 /// The machine's name; Java's default for `brokerName`.

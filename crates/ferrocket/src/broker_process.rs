@@ -44,7 +44,8 @@ pub fn run(options: &ProcessOptions) -> Result<i32> {
     if let Some(home) = &environment.rocketmq_home {
         config.rocketmq_home.clone_from(home);
     }
-    resolve(&mut config, &environment, &boot::local_address())?;
+    let address = boot::local_address(&config.name_servers());
+    resolve(&mut config, &environment, &address)?;
     if options.print_config || options.print_important {
         boot::print_config(&config, options.print_important);
         return Ok(0);
