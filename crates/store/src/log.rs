@@ -218,20 +218,20 @@ pub fn look(segment: &[u8], base: u64, position: u64) -> Found<'_> {
 const SECTOR: usize = 512;
 
 /// Whether a sector of the record, or its end, was never written. The checksum covers the body alone; topic and properties
-/// hold text, and no sector with a part of them is all zeros. A slave that is killed has any part of its last record.
+/// hold text. A slave writes records in pieces, so that a kill leaves the beginning of one, and a power cut may leave the
+/// beginning of what came into a sector: then what of it lies last reads as 0.
 fn torn(bytes: &[u8], position: usize, record: &record::Record<'_>) -> bool {
-    if record.topic.ends_with('\0') || record.properties.ends_with('\0') {
-        return true;
-    }
-    let text = 1 + record.topic.len() + 2 + record.properties.len();
-    let text_from = position + bytes.len().saturating_sub(text);
-    let mut sector = (position / SECTOR + 1) * SECTOR;
-    while sector < position + bytes.len() {
-        let end = (sector + SECTOR).min(position + bytes.len());
-        if end > text_from && bytes[sector - position..end - position].iter().all(|byte| *byte == 0) {
+    let properties = bytes.len() - record.properties.len();
+    let topic = properties - 2 - record.topic.len();
+    let (mut start, end) = (0, bytes.len());
+    while start < end {
+        let next = ((position + start) / SECTOR * SECTOR + SECTOR - position).min(end);
+        let length_of_properties = properties - 2..properties;
+        let last = if length_of_properties.contains(&(next - 1)) { properties - 3 } else { next - 1 };
+        if last >= start.max(topic) && bytes[last] == 0 {
             return true;
         }
-        sector = end;
+        start = next;
     }
     false
 }
