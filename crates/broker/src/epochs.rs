@@ -234,6 +234,10 @@ impl Broker {
             return false;
         };
         self.store.begin_copy();
+        // A slave that never reached this one may have been promoted: from here on this broker has epochs.
+        if let Err(error) = self.epochs.get(false) {
+            tracing::error!("config/epochs.json can't be written: {error}");
+        }
         tracing::error!(
             "{} has become the master of broker {} in epoch {}: this broker takes no messages any more and follows it",
             newer.address,

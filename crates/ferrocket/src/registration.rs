@@ -102,7 +102,7 @@ impl Registrar {
 
     /// A master of a group that finds another one in a newer epoch takes no messages any more, and follows it.
     async fn look_for_newer_master(&self) {
-        if self.broker.is_slave() || self.broker.epochs().is_none() {
+        if self.broker.is_slave() {
             return;
         }
         match rejoin::other_master(&self.broker.config(), &self.broker.address(), &self.pool).await {
