@@ -69,19 +69,19 @@ struct Written {
 }
 
 /// An answer: its code, its remark, its fields by name, its body.
-struct Answer {
-    code: i32,
-    remark: String,
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) remark: String,
     fields: BTreeMap<String, String>,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    fn field(&self, name: &str) -> Result<&str> {
+    pub(crate) fn field(&self, name: &str) -> Result<&str> {
         self.fields.get(name).map(String::as_str).with_context(|| format!("no {name} in an answer {}", self.code))
     }
 
-    fn number(&self, name: &str) -> Result<i64> {
+    pub(crate) fn number(&self, name: &str) -> Result<i64> {
         Ok(self.field(name)?.parse()?)
     }
 }
@@ -221,15 +221,7 @@ impl World {
         tracing::debug!("{crash:?}, {} persisted", self.oracle.persisted);
         std::fs::create_dir_all(to)?;
         self.disk.image(crash, to)?;
-        let (from, config) = (self.directory.join("config"), to.join("config"));
-        if config.exists() {
-            std::fs::remove_dir_all(&config)?;
-        }
-        std::fs::create_dir_all(&config)?;
-        for entry in std::fs::read_dir(&from).into_iter().flatten() {
-            let entry = entry?;
-            std::fs::copy(entry.path(), config.join(entry.file_name()))?;
-        }
+        copy_tables(&self.directory, to)?;
         std::fs::remove_dir_all(&self.directory)?;
         self.directory = to.to_owned();
         self.disk = SimDisk::load(to, self.rng.u64(..))?;
@@ -286,11 +278,7 @@ impl World {
     fn exchange<'h, R: Request<'h>>(&mut self, broker: &Broker, request: &R, body: &[u8]) -> Result<(i32, Option<Answer>)> {
         let opaque = self.next_opaque;
         self.next_opaque += 1;
-        let mut bytes = BytesMut::new();
-        let head = Outgoing { serialization: Serialization::RocketMq, code: R::CODE, opaque, flag: 0, remark: None, extra: &[] };
-        head.write(request, body.len(), &mut bytes);
-        bytes.extend_from_slice(body);
-        let frame = protocol::frame::take(&mut bytes, usize::MAX)?.context("a whole frame")?;
+        let frame = frame(request, body, opaque)?;
         let mut out = BytesMut::new();
         broker.frames(self.now, &self.client, &mut vec![frame], &mut out)?;
         let answer = protocol::frame::take(&mut out, usize::MAX)?;
@@ -557,7 +545,29 @@ fn back_to(times: i32) -> &'static str {
     if times > MOST_RETRIES { "%DLQ%g" } else { "%RETRY%g" }
 }
 
-fn read(frame: &Frame) -> Result<(i32, Answer)> {
+pub(crate) fn frame<'h, R: Request<'h>>(request: &R, body: &[u8], opaque: i32) -> Result<Frame> {
+    let mut bytes = BytesMut::new();
+    let head = Outgoing { serialization: Serialization::RocketMq, code: R::CODE, opaque, flag: 0, remark: None, extra: &[] };
+    head.write(request, body.len(), &mut bytes);
+    bytes.extend_from_slice(body);
+    protocol::frame::take(&mut bytes, usize::MAX)?.context("a whole frame")
+}
+
+/// The tables of `config/`, as a broker left them, on the disk that a crash leaves.
+pub(crate) fn copy_tables(from: &Path, to: &Path) -> Result<()> {
+    let (from, config) = (from.join("config"), to.join("config"));
+    if config.exists() {
+        std::fs::remove_dir_all(&config)?;
+    }
+    std::fs::create_dir_all(&config)?;
+    for entry in std::fs::read_dir(&from).into_iter().flatten() {
+        let entry = entry?;
+        std::fs::copy(entry.path(), config.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn read(frame: &Frame) -> Result<(i32, Answer)> {
     let header = Header::decode(frame)?;
     let fields = header.fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     let remark = header.remark.clone().unwrap_or_default().into_owned();

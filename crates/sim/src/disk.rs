@@ -131,8 +131,9 @@ fn apply(bytes: &mut Vec<u8>, content: &Content) {
     }
 }
 
-/// Applies any part of the changes: each sector of each write by itself.
-fn apply_part(bytes: &mut Vec<u8>, content: &Content, keep: f64, rng: &mut Rng) {
+/// Applies any part of the changes: each sector of each write by itself, but none behind one that is `lost` of the same
+/// sector, which holds what was there at some moment.
+fn apply_part(bytes: &mut Vec<u8>, content: &Content, keep: f64, lost: &mut BTreeSet<usize>, rng: &mut Rng) {
     match content {
         Content::Length(length) if rng.f64() < keep => bytes.resize(*length, 0),
         Content::Length(_) => {}
@@ -141,7 +142,11 @@ fn apply_part(bytes: &mut Vec<u8>, content: &Content, keep: f64, rng: &mut Rng) 
             while from < written.len() {
                 let end = ((at + from) / SECTOR + 1) * SECTOR - at;
                 let to = end.min(written.len());
-                if rng.f64() < keep {
+                let sector = (at + from) / SECTOR;
+                if rng.f64() >= keep {
+                    lost.insert(sector);
+                }
+                if !lost.contains(&sector) {
                     apply(bytes, &Content::Write(at + from, written[from..to].to_vec()));
                 }
                 from = to;
@@ -215,8 +220,9 @@ impl SimDisk {
         for (path, inode) in &tree.files {
             let inode = &inodes[*inode];
             let mut bytes = inode.durable.clone();
+            let mut lost = BTreeSet::new();
             for content in &inode.pending {
-                apply_part(&mut bytes, content, keep, rng);
+                apply_part(&mut bytes, content, keep, &mut lost, rng);
             }
             if path.parent().is_some_and(|directory| place(directory).is_dir()) {
                 fs::write(place(path), bytes)?;
@@ -282,8 +288,9 @@ impl State {
     fn lose(&mut self, path: &Path) {
         let Some(inode) = self.current.files.get(path).copied() else { return };
         let Inode { durable, pending } = &mut self.inodes[inode];
+        let mut lost = BTreeSet::new();
         for content in pending.drain(..) {
-            apply_part(durable, &content, 0.5, &mut self.rng);
+            apply_part(durable, &content, 0.5, &mut lost, &mut self.rng);
         }
         self.lost = true;
     }

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod disk;
+pub mod group;
 pub mod store;
 
 use std::path::PathBuf;
@@ -26,6 +27,12 @@ pub fn scratch() -> PathBuf {
 pub fn run_broker(seed: u64) -> Result<Life> {
     let directory = tempfile::tempdir_in(scratch())?;
     crate::broker::run(seed, directory.path())
+}
+
+/// Runs a group's history of one seed in a directory of its own.
+pub fn run_group(seed: u64) -> Result<Life> {
+    let directory = tempfile::tempdir_in(scratch())?;
+    group::run(seed, directory.path())
 }
 
 /// Runs the store's life of one seed in a directory of its own.

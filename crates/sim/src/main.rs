@@ -21,6 +21,8 @@ enum What {
     Store(Campaign),
     /// A broker with producers and consumers of several kinds over such a disk; three crashes a seed.
     Broker(Campaign),
+    /// A master with slaves, name servers and clients over a network that is cut and broken; promotions and crashes.
+    Group(Campaign),
 }
 
 #[derive(Args)]
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let (name, run, campaign): (_, fn(u64) -> anyhow::Result<sim::Life>, _) = match Options::parse().what {
         What::Store(campaign) => ("store", sim::run_store, campaign),
         What::Broker(campaign) => ("broker", sim::run_broker, campaign),
+        What::Group(campaign) => ("group", sim::run_group, campaign),
     };
     let Campaign { seed, seeds, jobs, log } = campaign;
     if log {

@@ -1,0 +1,501 @@
+//! What happens in a group, and what has to hold.
+
+use anyhow::{Context, Result, ensure};
+use broker::epochs::NoCopy;
+use broker::{Delivered, Master, Step};
+use protocol::bodies::TopicTable;
+use protocol::requests::*;
+use protocol::sys_flag::pull;
+use protocol::{codes, fastjson, record};
+use replication::ha::SlaveLink;
+
+use super::*;
+
+const TOPIC: &str = "T";
+const QUEUES: i32 = 2;
+/// Steps with faults, and how long a healed group may take to be one again, in ms.
+const STEPS: usize = 1200;
+const CONVERGENCE_MS: i64 = 120_000;
+
+impl World {
+    pub(super) fn whole_history(&mut self) -> Result<()> {
+        self.open(0)?;
+        let created = CreateTopic {
+            topic: TOPIC,
+            default_topic: "TBW102",
+            read_queue_nums: QUEUES,
+            write_queue_nums: QUEUES,
+            perm: 6,
+            topic_filter_type: "SINGLE_TAG",
+            topic_sys_flag: None,
+            order: false,
+            attributes: None,
+        };
+        self.ask(CLIENT, 0, &created, &[])?.context("the topic is not made")?;
+        for _ in 0..STEPS {
+            self.step()?;
+            self.fault()?;
+        }
+        (self.blocked, self.quiet) = (Default::default(), true);
+        (0..BROKERS).for_each(|node| self.nodes[node].disk.crash_after(u64::MAX));
+        let until = self.now + CONVERGENCE_MS;
+        while !self.is_one() {
+            let state = |node: &Node| {
+                let broker = node.broker.as_ref();
+                broker.map(|b| (b.is_slave(), b.store.visible(), b.store.written_and_persisted(), b.master().address, b.epochs()))
+            };
+            let states = self.nodes.iter().map(state);
+            ensure!(
+                self.now < until,
+                "APART: {:#?}, {:?}",
+                states.collect::<Vec<_>>(),
+                self.pending.iter().map(|p| (p.id, p.node)).collect::<Vec<_>>()
+            );
+            self.step()?;
+        }
+        let lost: Vec<_> = self.must.iter().filter(|id| self.nodes.iter().any(|node| !node.has.contains_key(*id))).collect();
+        ensure!(lost.is_empty(), "LOST: messages {lost:?}");
+        self.read_all()
+    }
+
+    /// One master, and everybody has all of its log.
+    fn is_one(&self) -> bool {
+        let brokers: Vec<_> = self.nodes.iter().filter_map(|node| node.broker.clone()).collect();
+        let ends = |broker: &Arc<Broker>| (broker.store.visible(), broker.store.written_and_persisted().0);
+        brokers.len() == BROKERS
+            && brokers.iter().filter(|broker| !broker.is_slave()).count() == 1
+            && brokers.iter().all(|broker| ends(broker) == ends(&brokers[0]) && broker.epochs() == brokers[0].epochs())
+            && self.pending.is_empty()
+    }
+
+    /// Every message that was promised is delivered, delayed ones, too.
+    fn read_all(&mut self) -> Result<()> {
+        self.now += 10_000;
+        let master =
+            (0..BROKERS).find(|node| self.nodes[*node].broker.as_ref().is_some_and(|b| !b.is_slave())).context("a master")?;
+        let broker = self.nodes[master].broker.clone().context("a master")?;
+        let now = self.now + self.nodes[master].skew;
+        for later in [0, 1] {
+            broker.tick(now + later);
+            broker.sync(now + later)?;
+        }
+        let mut seen = BTreeSet::new();
+        for queue in 0..QUEUES {
+            let mut offset = 0;
+            while let Some(answer) =
+                self.call(CLIENT, master, &pull_request(queue, offset), &[])?.filter(|a| a.code == codes::SUCCESS)
+            {
+                for message in record::decode_all(&answer.body) {
+                    let message = message?;
+                    ensure!(message.queue_offset == offset, "GAP: {offset} of queue {queue} is {}", message.queue_offset);
+                    seen.insert(std::str::from_utf8(message.body)?.trim().parse::<u64>()?);
+                    offset += 1;
+                }
+            }
+        }
+        let unseen: Vec<_> = self.must.difference(&seen).collect();
+        ensure!(unseen.is_empty(), "UNSEEN: messages {unseen:?} are in the log and in no queue");
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<()> {
+        self.now += self.rng.i64(5..150);
+        while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let event = entry.remove();
+            event(self)?;
+        }
+        for node in 0..BROKERS {
+            if self.nodes[node].disk.crashed() {
+                self.crash(node)?;
+            } else if self.nodes[node].broker.is_none() && self.nodes[node].opens_at <= self.now {
+                self.open(node)?;
+            }
+            self.tend(node)?;
+        }
+        for nth in (0..self.streams.len()).rev() {
+            let mut stream = self.streams.swap_remove(nth);
+            if self.pump(&mut stream)? {
+                self.streams.push(stream);
+            } else {
+                self.broken(&stream);
+            }
+        }
+        for _ in 0..self.rng.usize(0..3).min(if self.quiet { 0 } else { 3 }) {
+            self.client()?;
+        }
+        self.namesrvs.iter().for_each(|namesrv| namesrv.tick(self.now));
+        (0..BROKERS).try_for_each(|node| self.scan(node))?;
+        self.answers()?;
+        self.check()
+    }
+
+    fn broken(&mut self, stream: &Stream) {
+        if let Some(master) = self.open_life(stream.master) {
+            master.slave_left(stream.id, "the connection broke");
+        }
+        if let Some(slave) = self.open_life(stream.slave) {
+            slave.master_lost();
+        }
+    }
+
+    /// What the threads and tasks of a broker's process do.
+    fn tend(&mut self, node: usize) -> Result<()> {
+        let Some(broker) = self.nodes[node].broker.clone() else { return Ok(()) };
+        let (now, own) = (self.now + self.nodes[node].skew, (node, self.nodes[node].life));
+        broker.tick(now);
+        if self.rng.u8(..) < 90 {
+            drop(broker.sync(now));
+        }
+        if self.rng.u8(..) < 25 {
+            broker.tend_store(now);
+        }
+        if self.nodes[node].registers_at <= self.now {
+            self.nodes[node].registers_at = self.now + self.rng.i64(3000..10_000);
+            self.register(own, &broker)?;
+        }
+        if broker.is_slave() && self.nodes[node].connects_at <= self.now && !self.streams.iter().any(|s| s.slave == own) {
+            self.nodes[node].connects_at = self.now + 1000;
+            self.connect(own, &broker)?;
+        }
+        if broker.is_slave() && self.nodes[node].asks_at <= self.now {
+            self.nodes[node].asks_at = self.now + 10_000;
+            self.ask_tables(own, &broker)?;
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self, node: usize) -> Result<()> {
+        let Some(broker) = self.nodes[node].broker.clone() else { return Ok(()) };
+        let closed = broker.close(self.now + self.nodes[node].skew);
+        ensure!(closed.is_ok() || self.nodes[node].disk.crashed(), "broker {node} does not close: {closed:?}");
+        self.close(node);
+        self.nodes[node].opens_at = self.now + self.rng.i64(1..500);
+        Ok(())
+    }
+
+    /// Looks for a newer master, and registers, as `registration` does.
+    fn register(&mut self, own: (usize, u64), broker: &Broker) -> Result<()> {
+        if !broker.is_slave()
+            && let Some(other) = self.other_master(own.0)?
+        {
+            self.later(300, move |world| match world.open_life(own) {
+                Some(broker) if broker.meet(other.as_ref()) => world.reopen(own.0),
+                _ => Ok(()),
+            });
+        }
+        self.later(400, move |world| {
+            let Some(broker) = world.open_life(own) else { return Ok(()) };
+            let (config, address, body) = (broker.config(), broker.address(), broker.registration());
+            let request = RegisterBroker {
+                broker_name: "b",
+                broker_addr: &address,
+                cluster_name: "c",
+                ha_server_addr: &broker.ha_address(),
+                broker_id: config.broker_id,
+                compressed: Some(false),
+                body_crc32: Some(record::crc(&body) as i32),
+                ..RegisterBroker::default()
+            };
+            for namesrv in NAMESRVS {
+                let Some(answer) = world.call(own.0, namesrv, &request, &body)? else { continue };
+                let found = answer.field("masterAddr").ok().zip(answer.field("haServerAddr").ok());
+                if let Some((address, ha_address)) = found.filter(|_| broker.is_slave()) {
+                    broker.master_found(Master { address: Some(address.into()), ha_address: Some(ha_address.into()) });
+                }
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Connects a slave with its master's HA port, and asks for the epochs behind that.
+    fn connect(&mut self, own: (usize, u64), broker: &Broker) -> Result<()> {
+        let found = broker.master();
+        let Some(master) = found.ha_address.as_deref().and_then(node_at).filter(|master| self.reaches(own.0, *master)) else {
+            return Ok(());
+        };
+        let Some(serves) = self.nodes[master].broker.clone() else { return Ok(()) };
+        drop(broker.sync(self.now + self.nodes[own.0].skew));
+        self.next += 1;
+        let id = self.next;
+        let Ok(serving) = serves.serve(id, address(own.0).to_string(), self.now + self.nodes[master].skew) else { return Ok(()) };
+        let (down, up, master) = (VecDeque::new(), VecDeque::new(), (master, self.nodes[master].life));
+        self.streams.push(Stream { id, master, slave: own, serving, link: None, down, up });
+        self.later(500, move |world| {
+            let Some(asked) = found.address.as_deref().and_then(node_at) else { return Ok(()) };
+            let epochs = world.epochs_of(own.0, asked)?;
+            world.later(500, move |world| {
+                let Some(broker) = world.open_life(own) else { return Ok(()) };
+                let now = world.now + world.nodes[own.0].skew;
+                let Some(at) = world.streams.iter().position(|stream| stream.id == id) else { return Ok(()) };
+                match epochs.map(|epochs| broker.follow(epochs)) {
+                    Some(Ok(())) => world.streams[at].link = Some(SlaveLink::new(broker.store.copied_from(), now)),
+                    refused => {
+                        let stream = world.streams.swap_remove(at);
+                        world.broken(&stream);
+                        if let Some(Err(NoCopy::Beyond { .. })) = refused {
+                            return world.reopen(own.0);
+                        }
+                    }
+                }
+                Ok(())
+            });
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Has both ends of an HA connection do what they can; `false` where it ends.
+    fn pump(&mut self, stream: &mut Stream) -> Result<bool> {
+        let (Some(master), Some(slave)) = (self.open_life(stream.master), self.open_life(stream.slave)) else { return Ok(false) };
+        if !slave.is_slave() || slave.master().ha_address != Some(master.ha_address()) || self.rng.u16(..) < 60 {
+            return Ok(false);
+        }
+        let (here, there) = (self.now + self.nodes[stream.master.0].skew, self.now + self.nodes[stream.slave.0].skew);
+        for _ in 0..4 {
+            let Ok(step) = master.next_step(&mut stream.serving, here) else { return Ok(false) };
+            let Step::Send(header, slice) = step else { break };
+            let bytes = [&header[..], slice.as_ref().map_or(&[], |slice| slice.bytes())].concat();
+            let arrives = stream.down.back().map_or(0, |(at, _)| *at).max(self.now + self.rng.i64(1..200));
+            stream.down.push_back((arrives, bytes));
+        }
+        let Some(link) = &mut stream.link else { return Ok(true) };
+        while let Some((_, mut bytes)) =
+            stream.down.pop_front_if(|(at, _)| *at <= self.now && !self.blocked[stream.master.0][stream.slave.0])
+        {
+            let rest = bytes.split_off(self.rng.usize(1..=bytes.len()));
+            if !rest.is_empty() {
+                stream.down.push_front((self.now, rest));
+            }
+            match slave.take_log(link, &bytes, there) {
+                Ok(()) => {}
+                Err(error) => {
+                    // Epochs were told apart before: no byte that differs ever comes.
+                    ensure!(!error.to_string().contains("is another one than"), "DIFFERENT: {error}");
+                    return Ok(false);
+                }
+            }
+        }
+        if let Some(report) = slave.log_report(link, there) {
+            let arrives = stream.up.back().map_or(0, |(at, _)| *at).max(self.now + self.rng.i64(1..200));
+            stream.up.push_back((arrives, report.to_vec()));
+        }
+        if link.wait_until(there, &slave.config().ha_timing()).is_err() {
+            return Ok(false);
+        }
+        while let Some((_, bytes)) =
+            stream.up.pop_front_if(|(at, _)| *at <= self.now && !self.blocked[stream.slave.0][stream.master.0])
+        {
+            if master.reported(&mut stream.serving, &bytes, here).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Asks for a master's tables; the answers come when this may be no slave any more.
+    fn ask_tables(&mut self, own: (usize, u64), broker: &Broker) -> Result<()> {
+        let Some(to) = broker.master().address.as_deref().and_then(node_at) else { return Ok(()) };
+        let Some(topics) = self.call(own.0, to, &GetAllTopicConfig {}, &[])? else { return Ok(()) };
+        let (topics, groups) =
+            (fastjson::from_slice::<TopicTable>(&topics.body)?, self.call(own.0, to, &GetAllSubscriptionGroup {}, &[])?);
+        let (offsets, delays) =
+            (self.call(own.0, to, &GetAllConsumerOffset {}, &[])?, self.call(own.0, to, &GetAllDelayOffset {}, &[])?);
+        let Some(master) = self.nodes[to].broker.clone() else { return Ok(()) };
+        let end = master.store.written_and_persisted().0;
+        let mut delivered = delays.map(|answer| Delivered { end, delay_offsets: answer.body, timers: None });
+        self.later(4000, move |world| {
+            let Some(broker) = world.open_life(own) else { return Ok(()) };
+            broker.take_topics(topics)?;
+            if let Some(answer) = groups {
+                broker.take_groups(fastjson::from_slice(&answer.body)?)?;
+            }
+            broker.take_delivered(&mut delivered).map_err(anyhow::Error::msg)?;
+            let Some(answer) = offsets else { return Ok(()) };
+            for ahead in broker.take_offsets(fastjson::from_slice(&answer.body)?) {
+                let (consumer_group, topic) = (ahead.group.as_str(), ahead.topic.as_str());
+                let request = UpdateConsumerOffset { consumer_group, topic, queue_id: ahead.queue, commit_offset: ahead.offset };
+                world.call(own.0, to, &request, &[])?;
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn client(&mut self) -> Result<()> {
+        let node = self.rng.usize(0..BROKERS);
+        let queue_id = self.rng.i32(0..QUEUES);
+        if self.rng.u8(..) < 60 {
+            let committed =
+                QueryConsumerOffset { consumer_group: "g", topic: TOPIC, queue_id, set_zero_if_not_found: Some(true) };
+            let offset = self.call(CLIENT, node, &committed, &[])?.and_then(|answer| answer.number("offset").ok()).unwrap_or(0);
+            let Some(answer) = self.call(CLIENT, node, &pull_request(queue_id, offset), &[])? else { return Ok(()) };
+            let commit_offset = offset + record::decode_all(&answer.body).count() as i64;
+            let commit = UpdateConsumerOffset { consumer_group: "g", topic: TOPIC, queue_id, commit_offset };
+            return self.call(CLIENT, node, &commit, &[]).map(drop);
+        }
+        self.next += 1;
+        let id = self.next;
+        let properties = if self.rng.u8(..) < 30 { "DELAY\u{1}1\u{2}" } else { "" };
+        let request = SendMessageV2 {
+            producer_group: "p",
+            topic: TOPIC,
+            default_topic: "TBW102",
+            default_topic_queue_nums: QUEUES,
+            queue_id,
+            sys_flag: 0,
+            born_timestamp: self.now,
+            flag: 0,
+            properties: Some(properties),
+            reconsume_times: None,
+            unit_mode: None,
+            max_reconsume_times: None,
+            batch: None,
+        };
+        let body = format!("{id:width$}", width = self.rng.usize(8..600));
+        let Some((answer, outbox)) = self.ask(CLIENT, node, &request, body.as_bytes())? else { return Ok(()) };
+        self.life.messages += 1;
+        let sent = Pending { node: (node, self.nodes[node].life), id, outbox };
+        match answer {
+            Some(answer) => {
+                self.scan(node)?;
+                self.answered(&sent, answer.code)
+            }
+            None => {
+                self.pending.push(sent);
+                Ok(())
+            }
+        }
+    }
+
+    fn answers(&mut self) -> Result<()> {
+        for sent in std::mem::take(&mut self.pending) {
+            match sent.outbox.take().first() {
+                Some(frame) => self.answered(&sent, read(frame)?.1.code)?,
+                None => self.pending.push(sent),
+            }
+        }
+        Ok(())
+    }
+
+    /// A send is promised.
+    fn answered(&mut self, sent: &Pending, code: i32) -> Result<()> {
+        if code != codes::SUCCESS {
+            return Ok(());
+        }
+        let copies = self.copies.get(&sent.id).copied().unwrap_or(0);
+        ensure!(
+            !self.sync_master || copies.count_ones() >= 2,
+            "ALONE: message {} is acknowledged with copies {copies:b}",
+            sent.id
+        );
+        ensure!(copies & 1 << sent.node.0 != 0, "UNSEEN: message {} is acknowledged and not to be seen", sent.id);
+        if sent.node.0 == self.holder {
+            self.must.insert(sent.id);
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        for node in 0..BROKERS {
+            let Some(broker) = self.nodes[node].broker.clone() else { continue };
+            let (written, _) = broker.store.written_and_persisted();
+            ensure!(broker.store.visible() <= written, "VISIBLE: {} of {written}", broker.store.visible());
+            let grown = std::mem::replace(&mut self.nodes[node].written, written) < written;
+            if broker.is_slave() {
+                continue;
+            }
+            let history = broker.epochs().unwrap_or_default();
+            let epoch = history.epochs().last().cloned().context("an epoch")?;
+            if grown && !self.writers.contains(&(epoch.clone(), node)) {
+                let other = self.writers.iter().find(|(known, _)| *known == epoch);
+                ensure!(other.is_none(), "WRITERS: {node} and {other:?}");
+                self.writers.push((epoch, node));
+            }
+            let (number, start, master) = history.reign();
+            if (number, start, master) > (self.newest.0, self.newest.1, self.newest.2.as_str()) {
+                self.newest = (number, start, master.to_owned());
+                self.holder = node;
+                let (has, sure) = (&self.nodes[node].has, self.sync_flush && self.sync_master);
+                let lost = self.must.iter().find(|id| sure && self.copies[*id] & 1 << node != 0 && !has.contains_key(*id));
+                ensure!(lost.is_none(), "LOST: message {lost:?}, which {node} had when it was promoted");
+                self.must.retain(|id| has.contains_key(id));
+            }
+            for queue in 0..QUEUES {
+                let end = broker.store.find_queue(TOPIC, queue).map_or(0, |queue| queue.max_offset());
+                let committed = broker.offsets.committed(TOPIC, "g", queue).unwrap_or(0);
+                ensure!(committed <= end, "OFFSET: broker {node} has {committed} of queue {queue}, which ends at {end}");
+            }
+        }
+        (0..BROKERS).flat_map(|one| (0..one).map(move |other| (one, other))).try_for_each(|(one, other)| self.compare(one, other))
+    }
+
+    /// Logs are the same as far as their epochs say so.
+    fn compare(&mut self, one: usize, other: usize) -> Result<()> {
+        let (Some(a), Some(b)) = (self.nodes[one].broker.clone(), self.nodes[other].broker.clone()) else { return Ok(()) };
+        let parting = a.epochs().unwrap_or_default().parts_from(&b.epochs().unwrap_or_default()).unwrap_or(u64::MAX);
+        let end = a.store.visible().min(b.store.visible()).min(parting);
+        let lives = [(one, self.nodes[one].life), (other, self.nodes[other].life)];
+        let from = self.compared.entry(lives).or_default();
+        while *from < end {
+            let most = (end - *from) as usize;
+            let (x, y) = (a.store.log_bytes(*from, most).context("bytes")?, b.store.log_bytes(*from, most).context("bytes")?);
+            let same = x.bytes().iter().zip(y.bytes()).take_while(|(x, y)| x == y).count() as u64;
+            ensure!(
+                x.bytes() == y.bytes(),
+                "DIFFERENT: {one} and {other} from {} on, {:?}, {:?}, below {end}",
+                *from + same,
+                a.epochs(),
+                b.epochs()
+            );
+            *from += x.bytes().len() as u64;
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self) -> Result<()> {
+        let node = self.rng.usize(0..BROKERS);
+        match self.rng.u16(0..1000) {
+            0..6 => self.crash(node)?,
+            6..10 => self.nodes[node].disk.crash_after(self.rng.u64(1..60)),
+            10..16 => self.reopen(node)?,
+            16..26 => {
+                let (from, to) = (self.rng.usize(0..PLACES), self.rng.usize(0..PLACES));
+                self.blocked[from][to] = true;
+                self.blocked[to][from] |= self.rng.bool();
+            }
+            26..40 => self.blocked = Default::default(),
+            40..44 => {
+                let nth = self.rng.usize(0..NAMESRVS.len());
+                self.namesrvs[nth] = open_namesrv(&self.base, nth)?;
+            }
+            44..54 => {
+                let both = self.rng.u8(..) < 60;
+                for slave in (0..BROKERS).filter(|slave| *slave == node || both) {
+                    let request = PromoteSlave { broker_role: Some(master_role(self.sync_master)), force: Some(self.rng.bool()) };
+                    self.call(CLIENT, slave, &request, &[])?;
+                }
+            }
+            54..56 => self.nodes[node].skew += self.rng.i64(-5000..5000),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn pull_request(queue_id: i32, queue_offset: i64) -> PullMessage<'static> {
+    PullMessage {
+        consumer_group: "g",
+        topic: TOPIC,
+        queue_id,
+        queue_offset,
+        max_msg_nums: 32,
+        sys_flag: pull::SUBSCRIPTION,
+        commit_offset: 0,
+        suspend_timeout_millis: 0,
+        subscription: Some("*"),
+        sub_version: 0,
+        expression_type: None,
+        max_msg_bytes: None,
+    }
+}
