@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use broker::epochs::NoCopy;
 use broker::{Broker, Serving, Step};
 use net::client::{CONNECT_TIMEOUT, Client, ClientError};
 use net::now_ms;
 use parking_lot::Mutex;
-use protocol::bodies::KvTable;
-use protocol::requests::GetBrokerRuntimeInfo;
+use protocol::bodies::{HaStatus, KvTable};
+use protocol::requests::{GetBrokerHaStatus, GetBrokerRuntimeInfo};
 use replication::ha::SlaveLink;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -256,8 +256,12 @@ async fn start_of_copy(broker: &Arc<Broker>) -> Result<u64> {
     let client = Client::connect(&address).await?;
     let table: KvTable = match client.call(&GetBrokerRuntimeInfo {}, &[], ASK_TIMEOUT).await?.success() {
         Ok(answer) => answer.json()?,
-        // Java 5.x has no figures for a store without messages.
-        Err(ClientError::Refused { .. }) => return Ok(0),
+        // Java has no figures in its first second, and 5.x none of a store without messages, which its HA status tells of.
+        Err(ClientError::Refused { .. }) => {
+            let status: HaStatus = client.call(&GetBrokerHaStatus {}, &[], ASK_TIMEOUT).await?.success()?.json()?;
+            ensure!(status.master_commit_log_max_offset == 0, "it does not say yet where its log begins");
+            return Ok(0);
+        }
         Err(error) => return Err(error.into()),
     };
     let number = |key: &str| table.table.get(key).and_then(|text| text.parse::<u64>().ok());
