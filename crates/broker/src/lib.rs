@@ -26,7 +26,7 @@ mod timer;
 mod transaction;
 mod wrong;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -98,7 +98,11 @@ pub trait Shell: Send + Sync {
 }
 
 /// A shell without a process around it, for tests and simulations: what it is asked for is called by hand.
-pub struct NoShell;
+#[derive(Default)]
+pub struct NoShell {
+    /// The settings that a configuration file would have.
+    pub kept: Mutex<BTreeMap<String, String>>,
+}
 
 impl Shell for NoShell {
     fn sync_wanted(&self) {}
@@ -114,7 +118,8 @@ impl Shell for NoShell {
     fn hour(&self, _: i64) -> u8 {
         0
     }
-    fn keep_settings(&self, _: &[Entry]) -> io::Result<()> {
+    fn keep_settings(&self, changed: &[Entry]) -> io::Result<()> {
+        self.kept.lock().extend(changed.iter().map(|entry| (entry.key.clone(), entry.value.clone())));
         Ok(())
     }
 }

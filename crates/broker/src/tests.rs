@@ -36,7 +36,7 @@ fn open_on(disk: store::disk::Disk, directory: &Path, settings: &str) -> Broker 
     let report = config.apply(Path::new("test"), &files::parse(text.as_bytes()).unwrap());
     assert_eq!(report.errors, Vec::<String>::new());
     config.resolve(directory, "host", "127.0.0.1").unwrap();
-    Broker::open_on(disk, config, "127.0.0.1:10911".parse().unwrap(), Arc::new(NoShell), 0).unwrap()
+    Broker::open_on(disk, config, "127.0.0.1:10911".parse().unwrap(), Arc::new(NoShell::default()), 0).unwrap()
 }
 
 fn world_on(disk: store::disk::Disk, settings: &str) -> World {

@@ -25,17 +25,17 @@ use protocol::record;
 use protocol::requests::*;
 use protocol::sys_flag::message::{TRANSACTION_COMMIT, TRANSACTION_ROLLBACK};
 use protocol::sys_flag::pull;
-use protocol::{Frame, Header, Serialization, codes, fastjson, message_id, properties};
+use protocol::{Frame, Header, Serialization, codes, fastjson, message_id, names, properties};
 
 use self::oracle::{Oracle, Outcome, Plan};
 use self::ordered::Ordered;
 use crate::Life;
 use crate::disk::{Crash, SimDisk};
 
-const TOPIC: &str = "T";
-const GROUP: &str = "g";
+pub(crate) const TOPIC: &str = "T";
+pub(crate) const GROUP: &str = "g";
 const PRODUCERS: &str = "p";
-const QUEUES: i32 = 2;
+pub(crate) const QUEUES: i32 = 2;
 /// The delays of `LEVELS`, in ms.
 const DELAYS: [i64; 6] = [1000, 5000, 10_000, 30_000, 60_000, 120_000];
 const LEVELS: &str = "1s 5s 10s 30s 1m 2m";
@@ -44,9 +44,9 @@ const MOST_RETRIES: i32 = 3;
 /// Crashes in one life, and changes of the disk between two of them at the most.
 const CRASHES: usize = 3;
 const MOST_CHANGES: u64 = 1500;
-/// Rounds after the last crash in which everything that is due has to come, and ms between two.
 /// `syncFlushTimeout`: what is no send is answered alike when it is over.
 const SYNC_TIMEOUT_MS: i64 = 5000;
+/// Rounds after the last crash in which everything that is due has to come, and ms between two.
 const LAST_ROUNDS: usize = 40;
 const ROUND_MS: i64 = 31_000;
 
@@ -170,24 +170,14 @@ impl World {
     /// Opens the broker; `None` where the machine went down meanwhile.
     fn open(&mut self) -> Result<Option<Broker>> {
         let disk = store::disk::Disk::watched(self.disk.clone());
-        let broker = match Broker::open_on(disk, self.config()?, address(), Arc::new(NoShell), self.now) {
+        let broker = match Broker::open_on(disk, self.config()?, address(), Arc::new(NoShell::default()), self.now) {
             Ok(broker) => broker,
             Err(_) if self.disk.crashed() => return Ok(None),
             Err(error) => bail!("the broker does not open: {error}"),
         };
-        let created = CreateTopic {
-            topic: TOPIC,
-            default_topic: "TBW102",
-            read_queue_nums: QUEUES,
-            write_queue_nums: QUEUES,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG",
-            topic_sys_flag: None,
-            order: false,
-            attributes: None,
-        };
-        self.call(&broker, &created, &[])?;
-        self.call(&broker, &CreateTopic { topic: ordered::TOPIC, ..created }, &[])?;
+        for topic in [TOPIC, ordered::TOPIC] {
+            self.call(&broker, &create_request(topic), &[])?;
+        }
         Ok(Some(broker))
     }
 
@@ -290,24 +280,6 @@ impl World {
         self.exchange(broker, request, body)?.1.with_context(|| format!("{} is not answered", R::NAME))
     }
 
-    fn request<'a>(&self, topic: &'a str, queue_id: i32, properties: &'a str) -> SendMessageV2<'a> {
-        SendMessageV2 {
-            producer_group: PRODUCERS,
-            topic,
-            default_topic: "TBW102",
-            default_topic_queue_nums: 4,
-            queue_id,
-            sys_flag: 0,
-            born_timestamp: self.now,
-            flag: 0,
-            properties: Some(properties),
-            reconsume_times: None,
-            unit_mode: None,
-            max_reconsume_times: None,
-            batch: None,
-        }
-    }
-
     /// Sends a plain or a delayed message, which may be one that fails.
     fn send(&mut self, broker: &Broker) -> Result<()> {
         let fails = if self.rng.u8(..) < 60 { self.rng.i32(1..=MOST_RETRIES + 1) } else { 0 };
@@ -318,7 +290,7 @@ impl World {
         let properties = if level > 0 { format!("DELAY\u{1}{level}\u{2}") } else { String::new() };
         let queue_id = self.rng.i32(0..QUEUES);
         let body = self.body(id);
-        let (opaque, answer) = self.exchange(broker, &self.request(TOPIC, queue_id, &properties), body.as_bytes())?;
+        let (opaque, answer) = self.exchange(broker, &send_request(TOPIC, queue_id, &properties, self.now), body.as_bytes())?;
         self.asked.insert(opaque, Asked::Send(id));
         self.life.messages += 1;
         answer.map_or(Ok(()), |answer| self.answered(opaque, &answer))
@@ -339,7 +311,7 @@ impl World {
         let properties = format!("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{PRODUCERS}\u{2}");
         let queue_id = self.rng.i32(0..QUEUES);
         let body = self.body(id);
-        let (opaque, answer) = self.exchange(broker, &self.request(TOPIC, queue_id, &properties), body.as_bytes())?;
+        let (opaque, answer) = self.exchange(broker, &send_request(TOPIC, queue_id, &properties, self.now), body.as_bytes())?;
         self.asked.insert(opaque, Asked::Half(id));
         self.life.messages += 1;
         answer.map_or(Ok(()), |answer| self.answered(opaque, &answer))
@@ -467,21 +439,7 @@ impl World {
 
     /// The messages of a queue from an offset on.
     fn pull(&mut self, broker: &Broker, topic: &str, queue_id: i32, offset: i64) -> Result<Answer> {
-        let request = PullMessage {
-            consumer_group: GROUP,
-            topic,
-            queue_id,
-            queue_offset: offset,
-            max_msg_nums: 32,
-            sys_flag: pull::SUBSCRIPTION,
-            commit_offset: 0,
-            suspend_timeout_millis: 0,
-            subscription: Some("*"),
-            sub_version: 0,
-            expression_type: None,
-            max_msg_bytes: None,
-        };
-        self.call(broker, &request, &[])
+        self.call(broker, &pull_request(topic, queue_id, offset), &[])
     }
 
     /// A consumer reads on in all topics; what fails it sends back.
@@ -543,6 +501,46 @@ impl World {
 /// Where a message goes that was sent back so often.
 fn back_to(times: i32) -> &'static str {
     if times > MOST_RETRIES { "%DLQ%g" } else { "%RETRY%g" }
+}
+
+/// A topic with [`QUEUES`] queues.
+pub(crate) fn create_request(topic: &str) -> CreateTopic<'_> {
+    CreateTopic {
+        topic,
+        default_topic: names::DEFAULT_TOPIC,
+        read_queue_nums: QUEUES,
+        write_queue_nums: QUEUES,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG",
+        ..CreateTopic::default()
+    }
+}
+
+pub(crate) fn send_request<'a>(topic: &'a str, queue_id: i32, properties: &'a str, now: i64) -> SendMessageV2<'a> {
+    SendMessageV2 {
+        producer_group: PRODUCERS,
+        topic,
+        default_topic: names::DEFAULT_TOPIC,
+        default_topic_queue_nums: 4,
+        queue_id,
+        born_timestamp: now,
+        properties: Some(properties),
+        ..SendMessageV2::default()
+    }
+}
+
+/// The messages of a queue from an offset on; it does not wait.
+pub(crate) fn pull_request(topic: &str, queue_id: i32, queue_offset: i64) -> PullMessage<'_> {
+    PullMessage {
+        consumer_group: GROUP,
+        topic,
+        queue_id,
+        queue_offset,
+        max_msg_nums: 32,
+        sys_flag: pull::SUBSCRIPTION,
+        subscription: Some("*"),
+        ..PullMessage::default()
+    }
 }
 
 pub(crate) fn frame<'h, R: Request<'h>>(request: &R, body: &[u8], opaque: i32) -> Result<Frame> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use broker::epochs::{self, Other};
-use broker::{Broker, BrokerConfig, Disk, Serving, Shell};
+use broker::{Broker, BrokerConfig, NoShell, Serving, Shell};
 use bytes::BytesMut;
 use fastrand::Rng;
 use namesrv::{Namesrv, NamesrvConfig};
@@ -27,7 +27,6 @@ use protocol::{codes, fastjson, record};
 use replication::epoch::{Epoch, EpochHistory};
 use replication::ha::SlaveLink;
 use stdx::config::Table;
-use stdx::properties::Entry;
 
 use crate::Life;
 use crate::broker::{Answer, frame, read};
@@ -39,40 +38,11 @@ const NAMESRVS: std::ops::Range<usize> = BROKERS..BROKERS + 2;
 const CLIENT: usize = NAMESRVS.end;
 const PLACES: usize = CLIENT + 1;
 
-/// What a broker's process keeps of its settings.
-type Settings = Arc<Mutex<BTreeMap<String, String>>>;
-
-struct Process(Settings);
-
-impl Shell for Process {
-    fn sync_wanted(&self) {}
-    fn log_grew(&self) {}
-    fn register_wanted(&self) {}
-    fn route_wanted(&self, _: &str) {}
-    fn disk(&self, _: &Path) -> Option<Disk> {
-        None
-    }
-    fn memory(&self) -> u64 {
-        0
-    }
-    fn hour(&self, _: i64) -> u8 {
-        0
-    }
-    fn keep_settings(&self, changed: &[Entry]) -> std::io::Result<()> {
-        keep(&self.0, changed);
-        Ok(())
-    }
-}
-
-fn keep(settings: &Settings, changed: &[Entry]) {
-    settings.lock().extend(changed.iter().map(|entry| (entry.key.clone(), entry.value.clone())));
-}
-
 /// A machine with a broker on it.
 struct Node {
     directory: PathBuf,
     disk: Arc<SimDisk>,
-    settings: Settings,
+    shell: Arc<NoShell>,
     broker: Option<Arc<Broker>>,
     /// Counts its starts.
     life: u64,
@@ -159,7 +129,7 @@ pub fn run(seed: u64, base: &Path) -> Result<Life> {
         nodes.push(Node {
             disk: SimDisk::load(&directory, rng.u64(..))?,
             directory,
-            settings: Arc::new(Mutex::new(settings)),
+            shell: Arc::new(NoShell { kept: Mutex::new(settings) }),
             broker: None,
             life: 0,
             skew: rng.i64(-30_000..30_000),
@@ -289,7 +259,7 @@ impl World {
 
     fn config(&self, node: usize) -> Result<BrokerConfig> {
         let flush = if self.sync_flush { "SYNC_FLUSH" } else { "ASYNC_FLUSH" };
-        let own = self.nodes[node].settings.lock().iter().map(|(key, value)| format!("{key}={value}\n")).collect::<String>();
+        let own = self.nodes[node].shell.kept.lock().iter().map(|(key, value)| format!("{key}={value}\n")).collect::<String>();
         let text = format!(
             "mappedFileSizeCommitLog=65536\nbrokerName=b\nmessageDelayLevel=1s 5s\nflushDiskType={flush}\nslaveTimeout=1000\n\
              storePathRootDir={}\nfileReservedTime=100000\nmappedFileSizeConsumeQueue=2000\nmaxHashSlotNum=100\nmaxIndexNum=400\n\
@@ -311,16 +281,14 @@ impl World {
         let disk = store::disk::Disk::watched(self.nodes[node].disk.clone());
         let mut config = self.config(node)?;
         let other = self.other_master(node)?;
-        let settings = self.nodes[node].settings.clone();
+        let shell = self.nodes[node].shell.clone();
         let followed = match &other {
-            Some(Some(other)) => epochs::rejoin(disk.clone(), &mut config, &own.to_string(), other, |changed| {
-                keep(&settings, changed);
-                Ok(())
-            }),
+            Some(Some(other)) => {
+                epochs::rejoin(disk.clone(), &mut config, &own.to_string(), other, |changed| shell.keep_settings(changed))
+            }
             _ => Ok(()),
         };
         let in_group = epochs::read(&self.nodes[node].directory)?;
-        let shell = Arc::new(Process(settings));
         let opened = followed.and_then(|()| Broker::open_on(disk, config, own, shell, self.now + self.nodes[node].skew));
         let at = &mut self.nodes[node];
         let broker = match opened {

@@ -9,7 +9,7 @@ use protocol::record;
 use protocol::requests::{LockBatchMq, QueryConsumerOffset, UnlockBatchMq, UpdateConsumerOffset};
 use protocol::{codes, fastjson};
 
-use super::{QUEUES, World};
+use super::{QUEUES, World, send_request};
 
 pub const TOPIC: &str = "O";
 const GROUP: &str = "ordering";
@@ -87,7 +87,7 @@ impl World {
         let queue_id = self.rng.i32(0..QUEUES);
         let id = self.rng.u64(..);
         // Nobody waits for the answer: what counts is what is in the queue.
-        self.exchange(broker, &self.request(TOPIC, queue_id, ""), id.to_string().as_bytes())?;
+        self.exchange(broker, &send_request(TOPIC, queue_id, "", self.now), id.to_string().as_bytes())?;
         Ok(())
     }
 

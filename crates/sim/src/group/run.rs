@@ -5,14 +5,12 @@ use broker::epochs::NoCopy;
 use broker::{Delivered, Master, Step};
 use protocol::bodies::TopicTable;
 use protocol::requests::*;
-use protocol::sys_flag::pull;
 use protocol::{codes, fastjson, record};
 use replication::ha::SlaveLink;
 
 use super::*;
+use crate::broker::{GROUP, QUEUES, TOPIC, create_request, pull_request, send_request};
 
-const TOPIC: &str = "T";
-const QUEUES: i32 = 2;
 /// Steps with faults, and how long a healed group may take to be one again, in ms.
 const STEPS: usize = 1200;
 const CONVERGENCE_MS: i64 = 120_000;
@@ -20,18 +18,7 @@ const CONVERGENCE_MS: i64 = 120_000;
 impl World {
     pub(super) fn whole_history(&mut self) -> Result<()> {
         self.open(0)?;
-        let created = CreateTopic {
-            topic: TOPIC,
-            default_topic: "TBW102",
-            read_queue_nums: QUEUES,
-            write_queue_nums: QUEUES,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG",
-            topic_sys_flag: None,
-            order: false,
-            attributes: None,
-        };
-        self.ask(CLIENT, 0, &created, &[])?.context("the topic is not made")?;
+        self.ask(CLIENT, 0, &create_request(TOPIC), &[])?.context("the topic is not made")?;
         for _ in 0..STEPS {
             self.step()?;
             self.fault()?;
@@ -83,7 +70,7 @@ impl World {
         for queue in 0..QUEUES {
             let mut offset = 0;
             while let Some(answer) =
-                self.call(CLIENT, master, &pull_request(queue, offset), &[])?.filter(|a| a.code == codes::SUCCESS)
+                self.call(CLIENT, master, &pull_request(TOPIC, queue, offset), &[])?.filter(|a| a.code == codes::SUCCESS)
             {
                 for message in record::decode_all(&answer.body) {
                     let message = message?;
@@ -327,31 +314,17 @@ impl World {
         let queue_id = self.rng.i32(0..QUEUES);
         if self.rng.u8(..) < 60 {
             let committed =
-                QueryConsumerOffset { consumer_group: "g", topic: TOPIC, queue_id, set_zero_if_not_found: Some(true) };
+                QueryConsumerOffset { consumer_group: GROUP, topic: TOPIC, queue_id, set_zero_if_not_found: Some(true) };
             let offset = self.call(CLIENT, node, &committed, &[])?.and_then(|answer| answer.number("offset").ok()).unwrap_or(0);
-            let Some(answer) = self.call(CLIENT, node, &pull_request(queue_id, offset), &[])? else { return Ok(()) };
+            let Some(answer) = self.call(CLIENT, node, &pull_request(TOPIC, queue_id, offset), &[])? else { return Ok(()) };
             let commit_offset = offset + record::decode_all(&answer.body).count() as i64;
-            let commit = UpdateConsumerOffset { consumer_group: "g", topic: TOPIC, queue_id, commit_offset };
+            let commit = UpdateConsumerOffset { consumer_group: GROUP, topic: TOPIC, queue_id, commit_offset };
             return self.call(CLIENT, node, &commit, &[]).map(drop);
         }
         self.next += 1;
         let id = self.next;
         let properties = if self.rng.u8(..) < 30 { "DELAY\u{1}1\u{2}" } else { "" };
-        let request = SendMessageV2 {
-            producer_group: "p",
-            topic: TOPIC,
-            default_topic: "TBW102",
-            default_topic_queue_nums: QUEUES,
-            queue_id,
-            sys_flag: 0,
-            born_timestamp: self.now,
-            flag: 0,
-            properties: Some(properties),
-            reconsume_times: None,
-            unit_mode: None,
-            max_reconsume_times: None,
-            batch: None,
-        };
+        let request = send_request(TOPIC, queue_id, properties, self.now);
         let body = format!("{id:width$}", width = self.rng.usize(8..600));
         let Some((answer, outbox)) = self.ask(CLIENT, node, &request, body.as_bytes())? else { return Ok(()) };
         self.life.messages += 1;
@@ -480,22 +453,5 @@ impl World {
             _ => {}
         }
         Ok(())
-    }
-}
-
-fn pull_request(queue_id: i32, queue_offset: i64) -> PullMessage<'static> {
-    PullMessage {
-        consumer_group: "g",
-        topic: TOPIC,
-        queue_id,
-        queue_offset,
-        max_msg_nums: 32,
-        sys_flag: pull::SUBSCRIPTION,
-        commit_offset: 0,
-        suspend_timeout_millis: 0,
-        subscription: Some("*"),
-        sub_version: 0,
-        expression_type: None,
-        max_msg_bytes: None,
     }
 }
