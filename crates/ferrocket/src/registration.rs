@@ -90,7 +90,6 @@ impl Registrar {
         // Who is late holds up nobody else.
         let _ = tokio::time::timeout(ROUND_PATIENCE, all).await;
         self.broker.registration_ended(ticket);
-        self.look_for_newer_master().await;
     }
 
     /// Where clients would reach another broker, name servers are to forget this one until they do not any more.
@@ -105,7 +104,14 @@ impl Registrar {
         if self.broker.is_slave() {
             return;
         }
-        match rejoin::other_master(&self.broker.config(), &self.broker.address(), &self.pool).await {
+        let config = self.broker.config();
+        // One that failed the last time would hold up this round; without any other it is the one to ask.
+        let mut name_servers = config.name_servers();
+        let failed = |name: &String| self.name_servers.lock().get(name).is_some_and(|known| known.failed);
+        if !name_servers.iter().all(failed) {
+            name_servers.retain(|name| !failed(name));
+        }
+        match rejoin::other_master(&config, &self.broker.address(), &self.pool, name_servers).await {
             Ok(other) if self.broker.meet(other.as_ref()) => self.reopen.notify_one(),
             Ok(_) => {}
             Err(error) => tracing::warn!("whether another broker has become the master is not known: {error:#}"),

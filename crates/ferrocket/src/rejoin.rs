@@ -1,6 +1,7 @@
 //! A broker that comes back to its group asks who is the master now: an old master becomes a slave of a newer one, and
 //! what its log has beyond the place where that one took over is put aside.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use protocol::requests::{GetBrokerClusterInfo, GetBrokerEpochCache};
 use replication::epoch::EpochHistory;
 use stdx::properties;
 use store::disk::Disk;
+use tokio::task::JoinSet;
 
 /// How long a name server or a master may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,12 +32,21 @@ pub async fn epochs_of(address: &str) -> Result<Option<EpochHistory>> {
     }
 }
 
-/// The newest master of this broker's group, where name servers know another one than `own`. An error where nobody can say.
-pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool) -> Result<Option<Other>> {
-    let (mut asked, mut newest) = (config.name_servers().is_empty(), None);
-    for name_server in config.name_servers() {
-        let answer = pool.call(&name_server, &GetBrokerClusterInfo {}, &[], TIMEOUT).await;
-        let mut info: ClusterInfo = match answer.and_then(|answer| answer.json()) {
+/// The newest master of this broker's group, where one of these name servers, which are asked side by side, knows another one
+/// than `own`. An error where nobody can say.
+pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool, name_servers: Vec<String>) -> Result<Option<Other>> {
+    let mut asked = name_servers.is_empty();
+    let mut asking = JoinSet::new();
+    for name_server in name_servers {
+        let pool = pool.clone();
+        asking.spawn(async move {
+            let answer = pool.call(&name_server, &GetBrokerClusterInfo {}, &[], TIMEOUT).await;
+            (answer.and_then(|answer| answer.json::<ClusterInfo>()), name_server)
+        });
+    }
+    let mut masters = BTreeMap::new();
+    for (answer, name_server) in asking.join_all().await {
+        let mut info = match answer {
             Ok(info) => info,
             Err(error) => {
                 tracing::warn!("name server {name_server} does not say who is in the group: {error}");
@@ -45,14 +56,19 @@ pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool) -> Resu
         asked = true;
         let Some(group) = info.broker_addr_table.remove(&config.broker_name) else { continue };
         let other = |address: &&String| *address != own && !config.advertised_addresses.names(address);
-        let Some(address) = group.broker_addrs.get(&MASTER_ID).filter(other).cloned() else { continue };
+        if let Some(address) = group.broker_addrs.get(&MASTER_ID).filter(other) {
+            masters.insert(address.clone(), group.broker_addrs);
+        }
+    }
+    let mut newest: Option<Other> = None;
+    for (address, numbers) in masters {
         let epochs = epochs_of(&address).await;
         let epochs =
             epochs.with_context(|| format!("{address} is registered as the master, and can't be asked for its epochs"))?;
         if let Some(epochs) = epochs
-            && newest.as_ref().is_none_or(|known: &Other| known.epochs.reign() < epochs.reign())
+            && newest.as_ref().is_none_or(|known| known.epochs.reign() < epochs.reign())
         {
-            newest = Some(Other { address, epochs, numbers: group.broker_addrs });
+            newest = Some(Other { address, epochs, numbers });
         }
     }
     if asked { Ok(newest) } else { bail!("no name server says who the master is") }
@@ -65,7 +81,7 @@ pub async fn rejoin(config: &mut BrokerConfig, own: &str, config_file: Option<&P
     if epochs::read(root).context("the epochs can't be read")?.is_none() {
         return Ok(None);
     }
-    let other = match other_master(config, own, &Pool::default()).await {
+    let other = match other_master(config, own, &Pool::default(), config.name_servers()).await {
         Ok(Some(other)) => other,
         Ok(None) => return Ok(None),
         // A slave takes none anyway, and asks again before it copies.
