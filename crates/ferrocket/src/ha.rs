@@ -1,7 +1,6 @@
 //! The HA port: sends the log to slaves, and on a slave fetches the master's. What is said on a connection is decided by
 //! `replication::ha`; here are its sockets, on a thread of their own.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use broker::epochs::NoCopy;
 use broker::{Broker, Serving, Step};
-use net::client::{CONNECT_TIMEOUT, Client, ClientError};
+use net::client::{self, Client, ClientError};
 use net::now_ms;
 use parking_lot::Mutex;
 use protocol::bodies::{HaStatus, KvTable};
@@ -171,9 +170,7 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
     // What is reported as the end of the log counts as kept.
     let syncing = broker.clone();
     tokio::task::spawn_blocking(move || syncing.sync(now_ms())).await??;
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(master)).await;
-    let mut stream = connecting.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).with_context(|| origin(broker))?;
-    stream.set_nodelay(true)?;
+    let mut stream = client::dial(master).await.with_context(|| origin(broker))?;
     check_master(broker, &stream).await?;
     // Asked for while that connection is there, so that no other epoch's log comes on it.
     if let Some(address) = broker.master().address

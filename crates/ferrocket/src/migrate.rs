@@ -1,18 +1,17 @@
 //! `ferrocket migrate`: a slave of this project takes the place of the Java broker that it copies, while clients run.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use admin::ops::{self, Access};
 use anyhow::{Context, Result, bail, ensure};
 use net::client::{Answer, Pool};
 use net::now_ms;
-use protocol::bodies::{ClusterInfo, ConsumerOffsets, KvTable, SubscriptionGroupTable, TopicTable};
+use protocol::bodies::{ClusterInfo, ConsumerOffsets, SubscriptionGroupTable, TopicTable};
 use protocol::requests::{
-    GetAllConsumerOffset, GetAllSubscriptionGroup, GetAllTopicConfig, GetBrokerClusterInfo, GetBrokerConfig,
-    GetBrokerRuntimeInfo, PromoteSlave, Request, UpdateBrokerConfig, UpdateConsumerOffset,
+    GetAllConsumerOffset, GetAllSubscriptionGroup, GetAllTopicConfig, GetBrokerClusterInfo, Request, UpdateConsumerOffset,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -70,11 +69,10 @@ pub fn run(options: &Options) -> Result<i32> {
 
 /// The two brokers, and who tells clients of them.
 struct Move {
-    pool: Pool,
+    access: Access,
     java: String,
     slave: String,
     broker_name: String,
-    name_servers: Vec<String>,
 }
 
 async fn migrate(options: &Options) -> Result<()> {
@@ -134,18 +132,16 @@ async fn shell(command: &str) -> Result<()> {
 
 impl Move {
     async fn find(options: &Options) -> Result<Self> {
-        let (pool, slave) = (Pool::default(), options.slave.clone());
-        let answer = pool.call(&slave, &GetBrokerConfig {}, &[], TIMEOUT).await?;
-        let config = String::from_utf8_lossy(answer.body()).into_owned();
-        let setting = |key: &str| config.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
-        let found = setting("namesrvAddr").split(';').filter(|address| !address.is_empty()).map(str::to_owned);
-        let (name_servers, broker_name) = (found.collect(), setting("brokerName").to_owned());
-        let brokers = Self { pool, java: String::new(), slave, broker_name, name_servers };
-        let java = brokers.figures(&brokers.slave).await?.remove("masterAddress").unwrap_or_default();
-        ensure!(!java.is_empty(), "{} is no Ferrocket slave that knows its master", brokers.slave);
-        let ours = brokers.figures(&java).await?.contains_key("messagesInQueues");
-        ensure!(!ours, "the master {java} is no Java broker: stop it, and promoteSlave makes {} the master", brokers.slave);
-        Ok(Self { java, ..brokers })
+        let (mut access, slave) = (Access { pool: Pool::default(), namesrvs: Vec::new() }, options.slave.clone());
+        let mut config = ops::broker::config(&access, &slave).await?;
+        let mut setting = |key: &str| config.remove(key).unwrap_or_default();
+        access.namesrvs = ops::namesrv_list(&setting("namesrvAddr"));
+        let broker_name = setting("brokerName");
+        let java = ops::broker::runtime_info(&access, &slave).await?.remove("masterAddress").unwrap_or_default();
+        ensure!(!java.is_empty(), "{slave} is no Ferrocket slave that knows its master");
+        let ours = ops::broker::runtime_info(&access, &java).await?.contains_key("messagesInQueues");
+        ensure!(!ours, "the master {java} is no Java broker: stop it, and promoteSlave makes {slave} the master");
+        Ok(Self { access, java, slave, broker_name })
     }
 
     fn java_address(&self) -> Result<SocketAddr> {
@@ -154,22 +150,18 @@ impl Move {
     }
 
     async fn ask<'h, R: Request<'h>>(&self, address: &str, request: &R) -> Result<Answer> {
-        Ok(self.pool.call(address, request, &[], TIMEOUT).await?)
-    }
-
-    async fn figures(&self, address: &str) -> Result<BTreeMap<String, String>> {
-        Ok(self.ask(address, &GetBrokerRuntimeInfo {}).await?.json::<KvTable>()?.table)
+        Ok(self.access.pool.call(address, request, &[], TIMEOUT).await?)
     }
 
     async fn end(&self, address: &str) -> Result<u64> {
-        let figures = self.figures(address).await?;
+        let figures = ops::broker::runtime_info(&self.access, address).await?;
         let end = figures.get("commitLogMaxOffset").and_then(|end| end.parse().ok());
         end.with_context(|| format!("{address} does not say where its log ends (commitLogMaxOffset)"))
     }
 
     /// Why the slave is not ready to take over; `None` where it is.
     async fn lacking(&self) -> Result<Option<String>> {
-        if self.figures(&self.slave).await?.get("follows").is_none_or(|follows| follows != "true") {
+        if ops::broker::runtime_info(&self.access, &self.slave).await?.get("follows").is_none_or(|follows| follows != "true") {
             return Ok(Some("a connection with the master, which the slave's log tells of".into()));
         }
         let (java, slave) = (self.end(&self.java).await?, self.end(&self.slave).await?);
@@ -202,9 +194,7 @@ impl Move {
 
     /// Has the Java broker refuse messages until a time. It takes them again then without being told.
     async fn hold_until(&self, time: i64) -> Result<()> {
-        let setting = format!("startAcceptSendRequestTimeStamp={time}\n");
-        self.pool.call(&self.java, &UpdateBrokerConfig {}, setting.as_bytes(), TIMEOUT).await?;
-        Ok(())
+        Ok(ops::broker::update_config(&self.access, &self.java, "startAcceptSendRequestTimeStamp", &time.to_string()).await?)
     }
 
     /// Has the slave get all that the Java broker has, and stops that.
@@ -241,7 +231,7 @@ impl Move {
             for (&queue_id, &commit_offset) in queues {
                 if known.offset_table.get(key).and_then(|queues| queues.get(&queue_id)) != Some(&commit_offset) {
                     let request = UpdateConsumerOffset { consumer_group, topic, queue_id, commit_offset };
-                    self.pool.call(&self.slave, &request, &[], TIMEOUT).await?;
+                    self.access.pool.call(&self.slave, &request, &[], TIMEOUT).await?;
                 }
             }
         }
@@ -254,7 +244,7 @@ impl Move {
         if TcpStream::connect(&self.java).await.is_ok() {
             return true;
         }
-        for name_server in &self.name_servers {
+        for name_server in &self.access.namesrvs {
             // One that does not answer sends nobody anywhere.
             if let Ok(answer) = self.ask(name_server, &GetBrokerClusterInfo {}).await
                 && let Ok(info) = answer.json::<ClusterInfo>()
@@ -268,8 +258,7 @@ impl Move {
     }
 
     async fn promote(&self, role: &str) -> Result<()> {
-        let request = PromoteSlave { broker_role: Some(role), force: Some(true) };
-        let promoted = self.pool.call(&self.slave, &request, &[], TIMEOUT).await;
+        let promoted = ops::broker::promote(&self.access, &self.slave, Some(role), true).await;
         promoted.map(drop).with_context(|| format!("{} did not become the master", self.slave))
     }
 

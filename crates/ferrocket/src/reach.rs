@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker::Broker;
-use net::client::{CONNECT_TIMEOUT, Client, ClientError};
+use net::client::{self, Client, ClientError};
 use protocol::bodies::KvTable;
 use protocol::requests::{GetBrokerConfig, GetBrokerRuntimeInfo};
 use stdx::properties;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::registration::Registrar;
 
@@ -98,8 +97,7 @@ async fn slaves_reach(broker: &Broker, arrived: &AtomicU64) -> Option<String> {
     let address = broker.ha_address();
     let set = "Set brokerIP2 to an address of this broker that slaves reach, and haListenPort to the port there";
     let before = arrived.load(Ordering::Relaxed);
-    let dialled = timeout(CONNECT_TIMEOUT, TcpStream::connect(&address)).await;
-    if let Err(error) = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+    if let Err(error) = client::dial(&address).await {
         return Some(format!(
             "this broker does not reach itself at {address}, which slaves are given (brokerIP2, haListenPort): {error}. Slaves that \
              do not either copy nothing. {set}"

@@ -102,6 +102,14 @@ struct Waiting {
     answers: Mutex<Option<HashMap<i32, oneshot::Sender<Frame>>>>,
 }
 
+/// A connection with `address` (`host:port`) that sends small writes at once; an error after [`CONNECT_TIMEOUT`].
+pub async fn dial(address: &str) -> io::Result<TcpStream> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 impl Client {
     /// Dials `address` (`host:port`). Requests of the server are passed over.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
@@ -111,11 +119,7 @@ impl Client {
     /// Dials `address` and writes headers in the given serialisation.
     pub async fn connect_with(address: &str, serialization: Serialization) -> Result<Self, ClientError> {
         let failed = |reason| ClientError::Connect { address: address.to_owned(), reason };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-            .await
-            .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
-            .map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        let stream = dial(address).await.map_err(failed)?;
         let (read, write) = stream.into_split();
         let (sender, receiver) = mpsc::channel(WRITE_QUEUE);
         let waiting = Arc::new(Waiting { next: AtomicI32::new(1), answers: Mutex::new(Some(HashMap::new())) });
