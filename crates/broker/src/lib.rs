@@ -7,6 +7,7 @@
 
 mod admission;
 mod announce;
+mod answers;
 mod asked;
 pub mod clients;
 pub mod config;
@@ -18,6 +19,7 @@ mod hold;
 mod locks;
 pub mod meta;
 mod pop;
+mod popped;
 mod schedule;
 mod slave;
 mod stats;
@@ -46,12 +48,13 @@ use store::queue::Queue;
 use store::{AppendError, Batch, GetLimits, Store};
 
 use crate::admission::Admission;
+use crate::answers::Waiting;
 use crate::asked::Unanswered;
 use crate::clients::Clients;
 pub use crate::config::BrokerConfig;
 use crate::filter::Expressions;
 pub use crate::ha::{FollowError, Master, ServeError, Serving, Step};
-use crate::handlers::send::{Reply, Sends, Waiting};
+use crate::handlers::send::Sends;
 use crate::handlers::{
     Handled, admin, clients as client_handlers, consume, inspect, pull, recall, reply, reset, send, send_back, topics,
 };
@@ -406,25 +409,6 @@ impl Broker {
         }
     }
 
-    /// Answers a request when disk and slaves have what it wrote, up to `end` of the log.
-    pub(crate) fn answer_when_stored(&self, call: &mut Call<'_>, end: u64, reply: Reply) {
-        send::answer_when_stored(self, call.park(), end, reply, call.now, call.out);
-    }
-
-    /// Keeps an answer until disk and slaves have what it is about. Whoever parks one calls
-    /// [`Broker::answer_waiting`] then: they may have got it meanwhile.
-    pub(crate) fn park_send(&self, send: Waiting) {
-        self.admission.enter(1);
-        self.waiting.lock()[usize::from(send.owed.waits_for_slaves())].push_back(send);
-    }
-
-    /// How many sends are under way, and for how long the first has waited for disk or slaves, in ms.
-    pub(crate) fn waiting_sends(&self, now: i64) -> (usize, i64) {
-        let waiting = self.waiting.lock();
-        let longest = waiting.iter().filter_map(|line| line.front()).map(|send| now - send.owed.since).max();
-        (self.admission.sends(), longest.unwrap_or(0))
-    }
-
     /// Has the disk confirm what is written, and answers who waited for it. Blocks; call it from a thread of its own.
     pub fn sync(&self, now: i64) -> Result<(), AppendError> {
         let woken = self.store.sync()?;
@@ -432,26 +416,6 @@ impl Broker {
         self.answer_waiting(now);
         woken.iter().for_each(|queue| self.wake(queue, now));
         Ok(())
-    }
-
-    /// Answers those whose records are where they were to be.
-    pub(crate) fn answer_waiting(&self, now: i64) {
-        let done = self.take_waiting(|send| send.owed.is_met(self));
-        send::answer_stored(self, done, now);
-    }
-
-    /// Takes the sends at the fronts of the lines.
-    fn take_waiting(&self, done: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
-        let done: Vec<Waiting> = {
-            let mut waiting = self.waiting.lock();
-            let fronts = waiting.iter_mut().flat_map(|line| {
-                let count = line.iter().take_while(|send| done(send)).count();
-                line.drain(..count)
-            });
-            fronts.collect()
-        };
-        self.admission.leave(done.len());
-        done
     }
 
     /// Tries the pulls and pops again that wait for messages of a queue.
@@ -468,7 +432,7 @@ impl Broker {
         for held in self.holds.take_expired(now) {
             pull::retry(self, held, now);
         }
-        self.expire_sends(now);
+        self.expire_waiting(now);
         self.expire_announcements(now);
         reply::expire(self, now);
         self.expire_asked(now);
@@ -484,14 +448,6 @@ impl Broker {
             self.locks.expire(now, self.config().rebalance_lock_max_live_time);
             self.look_for_old_timers(now);
         }
-    }
-
-    /// A send that disk or slaves did not confirm in time is stored all the same: its answer says both.
-    fn expire_sends(&self, now: i64) {
-        let config = self.config();
-        let mut late = self.take_waiting(|send| send.owed.deadline(&config) <= now);
-        late.iter_mut().for_each(|send| send.owed.give_up(self));
-        send::answer_stored(self, late, now);
     }
 
     fn deliver_delayed(&self, now: i64) {
@@ -599,15 +555,8 @@ impl Broker {
             SendBatchMessage::CODE => {
                 header.read::<SendBatchMessage>().map_err(Refusal::from).and_then(|r| sends.accept_batch(self, call, &r.into()))
             }
-            EndTransaction::CODE => {
-                let ended = header.read().map_err(Refusal::from);
-                if let Err(refusal) = ended.and_then(|r| transaction::end_transaction(self, call, sends, r)) {
-                    call.refuse(&refusal);
-                }
-                return;
-            }
-            AckMessage::CODE | BatchAckMessage::CODE => {
-                if let Err(refusal) = self.acknowledge(call, sends) {
+            EndTransaction::CODE | AckMessage::CODE | BatchAckMessage::CODE => {
+                if let Err(refusal) = self.add_to(sends, call) {
                     call.refuse(&refusal);
                 }
                 return;
@@ -626,10 +575,17 @@ impl Broker {
         }
     }
 
-    fn acknowledge(&self, call: &mut Call<'_>, sends: &mut Sends) -> Handled {
+    /// Requests whose records are appended, and which are answered, with the sends of the same read.
+    fn add_to(&self, sends: &mut Sends, call: &mut Call<'_>) -> Handled {
         match call.header.code {
-            BatchAckMessage::CODE => pop::accept_batch(self, call, sends),
-            _ => pop::accept(self, call, sends, &call.header.read()?),
+            EndTransaction::CODE => {
+                if let Some(ended) = transaction::end_transaction(self, call, sends.batch(), call.header.read()?)? {
+                    sends.end(call.park(), ended);
+                }
+                Ok(())
+            }
+            BatchAckMessage::CODE => pop::accept_batch(self, call, &mut sends.acks),
+            _ => pop::accept(self, call, &mut sends.acks, &call.header.read()?),
         }
     }
 

@@ -22,7 +22,7 @@ use store::log::Slice;
 use store::queue::{Entry, Queue};
 use store::{Batch, Store, Woken};
 
-use crate::handlers::send::{Reply, Sends};
+use crate::answers::Reply;
 use crate::handlers::{Handled, io_refusal};
 use crate::meta::offsets::Offsets;
 use crate::{Broker, BrokerConfig, timer};
@@ -332,8 +332,13 @@ impl State {
 }
 
 /// END_TRANSACTION: a producer says how the local transaction of a half message ended. The outcome is added to the
-/// batch of this read, which answers it.
-pub fn end_transaction(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, request: EndTransaction<'_>) -> Handled {
+/// batch of this read, with which it is answered; where there is none to add, it is answered here.
+pub fn end_transaction(
+    broker: &Broker,
+    call: &mut Call<'_>,
+    batch: &mut Batch,
+    request: EndTransaction<'_>,
+) -> Result<Option<Ended>, Refusal> {
     if broker.is_slave() {
         return Err(Refusal::new(codes::SLAVE_NOT_AVAILABLE, broker.slave_remark()));
     }
@@ -343,7 +348,7 @@ pub fn end_transaction(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, 
         // The producer does not know yet: it is asked again.
         0 => {
             call.reply(&());
-            return Ok(());
+            return Ok(None);
         }
         other => {
             let remark = format!("commitOrRollback is {other}: 8 commits, 12 rolls back, 0 leaves open");
@@ -378,15 +383,14 @@ pub fn end_transaction(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, 
     };
     if queue_offset.is_none() && !commit {
         call.reply(&());
-        return Ok(());
+        return Ok(None);
     }
-    let committed = commit.then(|| (half.topic.to_owned(), sends.batch().len()));
+    let committed = commit.then(|| (half.topic.to_owned(), batch.len()));
     let mut ended = Ended { queue_offset, first_offset: half.first_offset, committed, timed: false };
-    match add_outcome(broker, sends.batch(), &half, commit, queue_offset, call.now) {
+    match add_outcome(broker, batch, &half, commit, queue_offset, call.now) {
         Ok(timed) => {
             ended.timed = timed;
-            sends.end(call.park(), ended);
-            Ok(())
+            Ok(Some(ended))
         }
         Err(refusal) => {
             broker.transactions.ended(&ended, false);

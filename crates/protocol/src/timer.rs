@@ -1,6 +1,8 @@
 //! Timer messages as they wait in `rmq_sys_wheel_timer`: what a record's properties say, and the number that stands in
 //! place of a tags code in its consume queue entry, so that a start needs no records to know what is pending.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use stdx::java;
 
 use crate::properties::{self, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS, TIMER_OUT_MS};
@@ -93,6 +95,42 @@ pub fn code(text: &str) -> i64 {
     Timer::read(text).map_or(0, |timer| timer.code())
 }
 
+/// What a [`Handle`] begins with.
+const HANDLE_VERSION: &str = "v1";
+
+/// The handle by which a message that is to be delivered at a time can be recalled.
+pub fn handle(topic: &str, broker_name: &str, deliver_at: i64, unique_key: &str) -> String {
+    URL_SAFE.encode(format!("{HANDLE_VERSION} {topic} {broker_name} {deliver_at} {unique_key}"))
+}
+
+/// What a handle says: `v1 topic brokerName deliverAt uniqueKey` in base64 (Java: `RecallMessageHandle`).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Handle {
+    pub topic: String,
+    pub broker_name: String,
+    /// -1 where it is no number.
+    pub deliver_at: i64,
+    pub unique_key: String,
+}
+
+impl Handle {
+    /// `None` where it is no handle.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
+        let mut words = text.split(' ');
+        if words.next()? != HANDLE_VERSION {
+            return None;
+        }
+        Some(Self {
+            topic: words.next()?.to_owned(),
+            broker_name: words.next()?.to_owned(),
+            deliver_at: words.next()?.parse().unwrap_or(-1),
+            unique_key: words.next().filter(|key| !key.is_empty())?.to_owned(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,5 +180,23 @@ mod tests {
         let late = Timer { due: 7_258_118_400_000, out: 7_258_118_399_999, ..cancels };
         assert_eq!(Timer::from_code(late.code()), Some(late));
         assert_eq!([0, -5, i64::from(i32::MAX), i64::MIN + 7].map(Timer::from_code), [None; 4]);
+    }
+
+    #[test]
+    fn handles_are_javas() {
+        let text = handle("Orders", "broker-a", 1_700_000_000_001, "7F00");
+        assert_eq!(text, "djEgT3JkZXJzIGJyb2tlci1hIDE3MDAwMDAwMDAwMDEgN0YwMA==");
+        let parsed = Handle {
+            topic: "Orders".into(),
+            broker_name: "broker-a".into(),
+            deliver_at: 1_700_000_000_001,
+            unique_key: "7F00".into(),
+        };
+        assert_eq!(Handle::parse(&text), Some(parsed));
+        assert_eq!(Handle::parse(text.trim_end_matches('=')).unwrap().unique_key, "7F00");
+        for bad in ["", "%%", "djEgYQ==", &URL_SAFE.encode("v2 a b 1 k"), &URL_SAFE.encode("v1 a b 1 ")] {
+            assert_eq!(Handle::parse(bad), None, "{bad}");
+        }
+        assert_eq!(Handle::parse(&URL_SAFE.encode("v1 a b soon k")).unwrap().deliver_at, -1);
     }
 }

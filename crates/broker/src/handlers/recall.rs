@@ -1,51 +1,15 @@
-//! RECALL_MESSAGE: a timer message that waits is cancelled. It is named by a handle, which the answer to its send gave:
-//! `v1 topic brokerName deliverAt uniqueKey` in base64 (Java: `RecallMessageHandle`).
+//! RECALL_MESSAGE: a timer message that waits is cancelled. It is named by a handle, which the answer to its send gave.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use protocol::exchange::{Call, Refusal};
 use protocol::requests::RecallMessage;
+use protocol::timer::Handle;
 use protocol::{codes, properties};
 
 use crate::Broker;
+use crate::answers::Reply;
 use crate::config::BrokerRole;
-use crate::handlers::send::Reply;
 use crate::handlers::{Handled, can_write};
 use crate::timer::Recalled;
-
-const VERSION: &str = "v1";
-
-/// The handle of a message that is to be delivered at a time.
-pub fn handle(topic: &str, broker_name: &str, deliver_at: i64, unique_key: &str) -> String {
-    URL_SAFE.encode(format!("{VERSION} {topic} {broker_name} {deliver_at} {unique_key}"))
-}
-
-/// What a handle says.
-#[derive(Debug, PartialEq, Eq)]
-struct Handle {
-    topic: String,
-    broker_name: String,
-    /// -1 where it is no number.
-    deliver_at: i64,
-    unique_key: String,
-}
-
-impl Handle {
-    fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
-        let text = String::from_utf8(bytes).ok()?;
-        let mut words = text.split(' ');
-        if words.next()? != VERSION {
-            return None;
-        }
-        Some(Self {
-            topic: words.next()?.to_owned(),
-            broker_name: words.next()?.to_owned(),
-            deliver_at: words.next()?.parse().unwrap_or(-1),
-            unique_key: words.next().filter(|key| !key.is_empty())?.to_owned(),
-        })
-    }
-}
 
 pub fn recall_message(broker: &Broker, call: &mut Call<'_>, request: RecallMessage<'_>) -> Handled {
     let config = broker.config();
@@ -99,27 +63,4 @@ fn check(broker: &Broker, call: &Call<'_>, request: &RecallMessage<'_>) -> Resul
         return refuse(codes::SYSTEM_ERROR, "execute error");
     }
     Ok(handle)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn handles_are_javas() {
-        let text = handle("Orders", "broker-a", 1_700_000_000_001, "7F00");
-        assert_eq!(text, "djEgT3JkZXJzIGJyb2tlci1hIDE3MDAwMDAwMDAwMDEgN0YwMA==");
-        let parsed = Handle {
-            topic: "Orders".into(),
-            broker_name: "broker-a".into(),
-            deliver_at: 1_700_000_000_001,
-            unique_key: "7F00".into(),
-        };
-        assert_eq!(Handle::parse(&text), Some(parsed));
-        assert_eq!(Handle::parse(text.trim_end_matches('=')).unwrap().unique_key, "7F00");
-        for bad in ["", "%%", "djEgYQ==", &URL_SAFE.encode("v2 a b 1 k"), &URL_SAFE.encode("v1 a b 1 ")] {
-            assert_eq!(Handle::parse(bad), None, "{bad}");
-        }
-        assert_eq!(Handle::parse(&URL_SAFE.encode("v1 a b soon k")).unwrap().deliver_at, -1);
-    }
 }

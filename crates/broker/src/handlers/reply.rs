@@ -8,7 +8,8 @@ use protocol::sys_flag::message;
 use protocol::{Header, codes, message_id, properties};
 use store::Batch;
 
-use crate::handlers::send::{self, Reply, Sends, Sent};
+use crate::answers::{Reply, Sent, extra_fields};
+use crate::handlers::send::{self, Sends};
 use crate::handlers::{Handled, io_refusal};
 use crate::{Broker, stats};
 
@@ -128,7 +129,7 @@ fn store(broker: &Broker, call: &Call<'_>, request: &SendMessage<'_>, stored: &m
 
 /// Tells the consumer why its reply was not taken.
 fn refuse(broker: &Broker, responder: Responder, stored: &Stored, why: &str) {
-    responder.answer(codes::SYSTEM_ERROR, Some(why), &stored.sent.typed(), &send::extra_fields(&broker.config()), &[]);
+    responder.answer(codes::SYSTEM_ERROR, Some(why), &stored.sent.typed(), &extra_fields(&broker.config()), &[]);
 }
 
 /// A client answers what the broker asked it. The consumer hears that its reply was taken when its copy is stored, too.
@@ -138,7 +139,7 @@ pub fn taken(broker: &Broker, now: i64, connection: &Connection, header: &Header
         return fail(broker, waiting);
     }
     let Waiting { responder, stored: Stored { sent, end }, .. } = waiting;
-    send::push_when_stored(broker, responder, end, Reply::Replied(sent), now);
+    broker.push_when_stored(responder, end, Reply::Replied(sent), now);
 }
 
 /// Gives up the replies whose producers have not confirmed them in time.

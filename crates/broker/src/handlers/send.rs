@@ -7,16 +7,16 @@ use bytes::BytesMut;
 use protocol::bodies::{TopicConfig, TopicFilterType};
 use protocol::exchange::{Call, Refusal, Responder};
 use protocol::record::{BLANK_LENGTH, Record};
-use protocol::requests::{ChangeInvisibleTimeReply, RecallMessageReply, SendMessage, SendMessageReply};
+use protocol::requests::SendMessage;
 use protocol::sys_flag::message;
 use protocol::{batch, codes, message_id, names, properties, version};
-use replication::replicas::{Demand, Standing};
-use store::{AppendError, Batch, GetStatus};
+use store::{AppendError, Batch};
 
 use crate::announce::Ticket;
+use crate::answers::{Owed, Reply, Sent, Waiting, extra_fields};
 use crate::config::BrokerRole;
-use crate::handlers::{Handled, can_write, io_refusal, recall};
-use crate::pop::{Acks, Popped, not_appended};
+use crate::handlers::{Handled, can_write, io_refusal};
+use crate::pop::{Acks, not_appended};
 use crate::transaction::{self, Ended};
 use crate::{Broker, BrokerConfig, stats, timer};
 
@@ -52,177 +52,10 @@ struct Answer {
     announce: Option<Ticket>,
 }
 
-/// What the answer to a write waits for.
-#[derive(Clone, Copy)]
-pub struct Owed {
-    /// Where its last record ends.
-    end: u64,
-    /// When it came, in ms.
-    pub since: i64,
-    /// The slaves that are to have it, beside the disk.
-    demand: Option<Demand>,
-    /// What it is answered when the waiting is over: SUCCESS, or that no slave was near enough to be waited for.
-    code: i32,
-}
-
-/// What wrote to the log and waits until the log's marks have passed it.
-pub struct Waiting {
-    pub owed: Owed,
-    pub responder: Responder,
-    pub reply: Reply,
-    pub announce: Option<Ticket>,
-}
-
-/// What is answered when the disk has it.
-pub enum Reply {
-    Sent(Sent),
-    /// A stored reply that its producer has.
-    Replied(Sent),
-    Recalled {
-        msg_id: String,
-    },
-    Popped(Popped),
-    Changed(ChangeInvisibleTimeReply),
-    /// Outcomes of transactions, acknowledgements, messages sent back.
-    Done,
-}
-
 enum NotAppended {
     /// The log had no turn for it in time.
     Late,
     Refused(Refusal),
-}
-
-/// Where a message is.
-#[derive(Default)]
-pub struct Sent {
-    pub msg_id: String,
-    pub queue_id: i32,
-    pub queue_offset: i64,
-    pub transaction_id: Option<String>,
-    pub recall_handle: Option<String>,
-}
-
-impl Waiting {
-    /// Answers with a code that means "stored". What is no send is answered alike whether disk and slaves confirmed it in
-    /// time or not.
-    fn answer(self, extra: &[(&str, &str)], out: &mut BytesMut) {
-        let Self { owed, responder, reply, .. } = self;
-        let done = codes::SUCCESS;
-        match reply {
-            Reply::Sent(sent) => responder.answer_into(owed.code, None, &sent.typed(), extra, &[], out),
-            Reply::Replied(sent) => responder.answer_into(done, None, &sent.typed(), extra, &[], out),
-            // Java says no more than that it is done.
-            Reply::Recalled { msg_id } => {
-                responder.answer_into(done, None, &RecallMessageReply { msg_id: &msg_id }, &extra[..1], &[], out);
-            }
-            Reply::Popped(popped) => {
-                responder.answer_into(done, Some(GetStatus::Found.name()), &popped.reply(), &[], &popped.body(), out);
-            }
-            Reply::Changed(changed) => responder.answer_into(done, None, &changed, &[], &[], out),
-            Reply::Done => responder.answer_into(done, None, &(), &[], &[], out),
-        }
-    }
-}
-
-/// Answers a request that wrote the log up to `end`: into `out` where disk and slaves have it, else when they do.
-pub fn answer_when_stored(broker: &Broker, responder: Responder, end: u64, reply: Reply, now: i64, out: &mut BytesMut) {
-    let config = broker.config();
-    let owed = Owed::of(broker, &config, end, now);
-    let waiting = Waiting { owed, responder, reply, announce: None };
-    if owed.is_met(broker) {
-        return waiting.answer(&extra_fields(&config), out);
-    }
-    broker.park_send(waiting);
-    // Disk and slaves may have confirmed it between the look at them and the parking.
-    broker.answer_waiting(now);
-}
-
-impl Owed {
-    /// What is owed to whoever wrote the log up to `end`.
-    pub fn of(broker: &Broker, config: &BrokerConfig, end: u64, now: i64) -> Self {
-        let standing = |demand: &Demand| broker.ha.standing(end, *demand);
-        let demand = config.demand().map(|demand| (demand, standing(&demand)));
-        let (demand, code) = match demand {
-            Some((demand, Standing::Awaited)) => (Some(demand), codes::SUCCESS),
-            Some((_, Standing::NotAvailable)) => (None, codes::SLAVE_NOT_AVAILABLE),
-            Some((_, Standing::Copied)) | None => (None, codes::SUCCESS),
-        };
-        Self { end, since: now, demand, code }
-    }
-
-    /// Whether disk and slaves have it.
-    pub fn is_met(&self, broker: &Broker) -> bool {
-        self.end <= broker.store.visible() && self.is_copied(broker)
-    }
-
-    fn is_copied(&self, broker: &Broker) -> bool {
-        self.demand.is_none_or(|demand| broker.ha.standing(self.end, demand) == Standing::Copied)
-    }
-
-    pub fn waits_for_slaves(&self) -> bool {
-        self.demand.is_some()
-    }
-
-    /// Until when it may wait, in ms.
-    pub fn deadline(&self, config: &BrokerConfig) -> i64 {
-        self.since + i64::from(if self.demand.is_some() { config.slave_timeout } else { config.sync_flush_timeout })
-    }
-
-    /// The time is over: the answer names who did not confirm it, slaves before the disk (as Java).
-    pub fn give_up(&mut self, broker: &Broker) {
-        if !self.is_copied(broker) {
-            self.code = codes::FLUSH_SLAVE_TIMEOUT;
-        } else if self.end > broker.store.visible() && self.code == codes::SUCCESS {
-            self.code = codes::FLUSH_DISK_TIMEOUT;
-        }
-    }
-}
-
-/// [`answer_when_stored`], pushed to the connection in any case.
-pub fn push_when_stored(broker: &Broker, responder: Responder, end: u64, reply: Reply, now: i64) {
-    let (connection, mut out) = (responder.connection().clone(), BytesMut::new());
-    answer_when_stored(broker, responder, end, reply, now, &mut out);
-    if !out.is_empty() {
-        connection.push(out.freeze());
-    }
-}
-
-/// Answers sends with codes that mean "stored": SUCCESS, or who did not confirm it. Those of one connection that follow
-/// each other go out together.
-pub fn answer_stored(broker: &Broker, sends: impl IntoIterator<Item = Waiting>, now: i64) {
-    let config = broker.config();
-    let extra = extra_fields(&config);
-    let mut out = BytesMut::new();
-    let mut sends = sends.into_iter().peekable();
-    while let Some(mut send) = sends.next() {
-        let connection = send.responder.connection().clone();
-        let announce = send.announce.take();
-        send.answer(&extra, &mut out);
-        if let Some(ticket) = announce {
-            broker.answer_when_registered(ticket, &connection, out.split().freeze(), now);
-        } else if sends.peek().is_none_or(|next| next.announce.is_some() || next.responder.connection().id != connection.id) {
-            connection.push(out.split().freeze());
-        }
-    }
-}
-
-impl Sent {
-    pub fn typed(&self) -> SendMessageReply<'_> {
-        SendMessageReply {
-            msg_id: &self.msg_id,
-            queue_id: self.queue_id,
-            queue_offset: self.queue_offset,
-            transaction_id: self.transaction_id.as_deref(),
-            batch_uniq_id: None,
-            recall_handle: self.recall_handle.as_deref(),
-        }
-    }
-}
-
-/// What every answer to a send tells of the broker.
-pub(super) fn extra_fields(config: &BrokerConfig) -> [(&str, &str); 2] {
-    [(properties::MESSAGE_REGION, &config.region_id), (properties::TRACE_ON, if config.trace_on { "true" } else { "false" })]
 }
 
 /// Answers a send that was refused; it names the region as every answer to a send does.
@@ -511,19 +344,15 @@ impl Sends {
     fn answer(&mut self, broker: &Broker, config: &BrokerConfig, end: u64, now: i64, out: &mut BytesMut) {
         let owed = Owed::of(broker, config, end, now);
         let met = owed.is_met(broker);
+        let extra = extra_fields(config);
         for answer in self.answers.drain(..) {
-            let sent = answer.sent(&self.batch, broker, config);
-            let done = met || !answer.wait;
-            // Who does not wait is not told who has it.
-            let owed = if answer.wait { owed } else { Owed { demand: None, code: codes::SUCCESS, ..owed } };
-            if done && answer.announce.is_none() {
-                answer.responder.answer_into(owed.code, None, &sent.typed(), &extra_fields(config), &[], out);
-                continue;
-            }
-            let waiting = Waiting { owed, responder: answer.responder, reply: Reply::Sent(sent), announce: answer.announce };
-            match done {
-                true => answer_stored(broker, [waiting], now),
-                false => broker.park_send(waiting),
+            let reply = Reply::Sent(answer.sent(&self.batch, broker, config));
+            let owed = if answer.wait { owed } else { owed.by_nobody() };
+            let waiting = Waiting { owed, responder: answer.responder, reply, announce: answer.announce };
+            match met || !answer.wait {
+                false => broker.park_answer(waiting),
+                true if waiting.announce.is_some() => broker.answer_stored([waiting], now),
+                true => waiting.answer(&extra, out),
             }
         }
         for (responder, ended) in self.ended.drain(..) {
@@ -533,7 +362,7 @@ impl Sends {
         for responder in self.acks.responders() {
             match met {
                 true => responder.answer_into(codes::SUCCESS, None, &(), &[], &[], out),
-                false => broker.park_send(Waiting { owed, responder, reply: Reply::Done, announce: None }),
+                false => broker.park_answer(Waiting { owed, responder, reply: Reply::Done, announce: None }),
             }
         }
         if !met {
@@ -611,7 +440,7 @@ impl Answer {
             queue_id: self.queue_id,
             queue_offset: first.queue_offset,
             transaction_id: self.unique_key.clone(),
-            recall_handle: recallable.map(|(due, key)| recall::handle(topic, &config.broker_name, due, key)),
+            recall_handle: recallable.map(|(due, key)| protocol::timer::handle(topic, &config.broker_name, due, key)),
         }
     }
 }

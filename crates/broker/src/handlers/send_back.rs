@@ -8,7 +8,7 @@ use protocol::{codes, message_id, names, properties, version};
 use store::Batch;
 
 use crate::Broker;
-use crate::handlers::send::Reply;
+use crate::answers::Reply;
 use crate::handlers::{Handled, can_write, io_refusal};
 
 /// The delay level of a first retry: 10 s with the default levels.

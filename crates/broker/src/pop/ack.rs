@@ -13,7 +13,7 @@ use super::order::{Next, Ordered};
 use super::points::{Key, Known, Lane, MAX_EARLY, Offsets, Place, Points};
 use super::{not_appended, revive, wait};
 use crate::Broker;
-use crate::handlers::send::{Reply, Sends};
+use crate::answers::Reply;
 use crate::handlers::{Handled, io_refusal};
 
 /// Acknowledgements of one read on their way to the log, with the sends of that read.
@@ -126,7 +126,7 @@ impl<'a> Named<'a> {
 }
 
 /// ACK_MESSAGE. It is answered with the other requests of this read, once the log has it.
-pub fn accept(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, request: &AckMessage<'_>) -> Handled {
+pub fn accept(broker: &Broker, call: &mut Call<'_>, acks: &mut Acks, request: &AckMessage<'_>) -> Handled {
     broker.require_pops()?;
     let (min, max) = check_queue(broker, call, request.topic, request.queue_id)?;
     if request.offset < min || request.offset > max {
@@ -141,13 +141,13 @@ pub fn accept(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends, request: 
         let end = ack_in_order(broker, call, &named, &[request.offset])?;
         return answer_in_order(broker, call, end);
     }
-    add(broker, &mut sends.acks, &named, &[request.offset], call.now)?;
-    sends.acks.responders.push(call.park());
+    add(broker, acks, &named, &[request.offset], call.now)?;
+    acks.responders.push(call.park());
     Ok(())
 }
 
 /// BATCH_ACK_MESSAGE: messages of several check points.
-pub fn accept_batch(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends) -> Handled {
+pub fn accept_batch(broker: &Broker, call: &mut Call<'_>, acks: &mut Acks) -> Handled {
     broker.require_pops()?;
     let body: Option<BatchAckBody> = if call.body.is_empty() { None } else { Some(fastjson::from_slice(call.body)?) };
     let Some(body) = body.filter(|body| !body.acks.is_empty()) else {
@@ -173,13 +173,13 @@ pub fn accept_batch(broker: &Broker, call: &mut Call<'_>, sends: &mut Sends) -> 
         if named.revive_queue == ORDER_QUEUE {
             end = ack_in_order(broker, call, &named, &offsets)?.or(end);
         } else {
-            add(broker, &mut sends.acks, &named, &offsets, call.now)?;
+            add(broker, acks, &named, &offsets, call.now)?;
         }
     }
     match end {
         Some(_) => answer_in_order(broker, call, end),
         None => {
-            sends.acks.responders.push(call.park());
+            acks.responders.push(call.park());
             Ok(())
         }
     }

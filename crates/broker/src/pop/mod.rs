@@ -35,7 +35,7 @@ use self::assign::{Modes, Routes};
 pub use self::assign::{get_all_modes, query_assignment, set_mode};
 use self::order::Orders;
 use self::points::{Lane, Points};
-pub use self::take::{Popped, peek_message, pop_message};
+pub use self::take::{peek_message, pop_message};
 use self::wait::Waits;
 pub use self::wait::{forget, notification, polling_info, wake};
 use crate::Broker;

@@ -12,10 +12,11 @@ use store::GetStatus;
 use store::queue::Queue;
 
 use super::order::Ordered;
-use super::take::{self, Pop, Popped, Want};
+use super::take::{self, Pop, Want};
 use crate::Broker;
+use crate::answers::Reply;
 use crate::handlers::Handled;
-use crate::handlers::send::{self, Reply};
+use crate::popped::Popped;
 
 /// How often a pop is tried again at once because a message came while it was put aside.
 const TRIES: usize = 3;
@@ -251,7 +252,7 @@ fn attempt(broker: &Broker, waiting: Waiting, now: i64) -> Option<Waiting> {
                 let remark = Some(GetStatus::NoMessageInQueue.name());
                 waiting.responder.answer(codes::POLLING_TIMEOUT, remark, &popped.reply(), &[], &[]);
             }
-            Ok(popped) => send::push_when_stored(broker, waiting.responder, popped.end, Reply::Popped(popped), now),
+            Ok(popped) => broker.push_when_stored(waiting.responder, popped.end, Reply::Popped(popped), now),
             Err(refusal) => waiting.responder.answer(refusal.code, Some(&refusal.remark), &(), &[], &[]),
         },
     }

@@ -2,9 +2,9 @@ use protocol::bodies::TimerMetrics;
 use protocol::names::WHEEL_TIMER_TOPIC;
 use protocol::properties::{TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS};
 use protocol::sys_flag::message::TRANSACTION_COMMIT;
+use protocol::timer::handle;
 
 use super::*;
-use crate::handlers::recall::handle;
 
 /// A moment in 2023 that is no multiple of anything.
 const NOW: i64 = 1_700_000_000_123;
