@@ -77,6 +77,11 @@ pub enum FollowError {
     Copy(#[from] CopyError),
 }
 
+/// An address without the port, which is another one at each try.
+fn host(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}
+
 /// A slave's connection with its master.
 #[derive(Default)]
 struct Link {
@@ -105,12 +110,14 @@ impl Broker {
         if self.is_slave() {
             return Err(ServeError::NotNow(format!("{} is a slave itself and has no slaves", self.address())));
         }
+        if self.is_news(host(&address), "has connected", now) {
+            tracing::info!("slave {address} has connected");
+        }
         self.slave_joined(id, address);
         Ok(Serving { id, link: MasterLink::new(now) })
     }
 
     pub(crate) fn slave_joined(&self, id: u64, address: String) {
-        tracing::info!("slave {address} has connected");
         self.ha.slaves.fetch_add(1, Ordering::Relaxed);
         self.ha.replicas.lock().joined(id, address);
     }
@@ -142,9 +149,11 @@ impl Broker {
         })
     }
 
-    pub fn slave_left(&self, id: u64, why: &str) {
-        if let Some(Peer { address, acked, .. }) = self.ha.replicas.lock().left(id) {
-            self.ha.slaves.fetch_sub(1, Ordering::Relaxed);
+    /// A slave's connection has ended. One that is refused tries again every second; each reason is told once a minute.
+    pub fn slave_left(&self, id: u64, why: &str, now: i64) {
+        let Some(Peer { address, acked, .. }) = self.ha.replicas.lock().left(id) else { return };
+        self.ha.slaves.fetch_sub(1, Ordering::Relaxed);
+        if self.is_news(host(&address), why, now) {
             let had = acked.map_or("nothing that it told of".into(), |end| format!("the log up to {end}"));
             tracing::info!("slave {address} is gone with {had}: {why}");
         }

@@ -72,7 +72,9 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receive
         };
         arrived.fetch_add(1, Ordering::Relaxed);
         let Ok(permit) = room.clone().try_acquire_owned() else {
-            tracing::warn!("slave {address} is refused: {MAX_SLAVES} are connected");
+            if broker.is_news(&address.ip().to_string(), "too many", now_ms()) {
+                tracing::warn!("slave {address} is refused: {MAX_SLAVES} are connected");
+            }
             continue;
         };
         let (broker, grew) = (broker.clone(), grew.clone());
@@ -89,9 +91,15 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receive
 
 async fn serve_slave(broker: Arc<Broker>, stream: TcpStream, address: SocketAddr, grew: watch::Receiver<()>) {
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let serving = match broker.serve(id, address.to_string(), now_ms()) {
+    let now = now_ms();
+    let serving = match broker.serve(id, address.to_string(), now) {
         Ok(serving) => serving,
-        Err(why) => return tracing::warn!("slave {address} is sent nothing: {why}"),
+        Err(why) => {
+            if broker.is_news(&address.ip().to_string(), &why.to_string(), now) {
+                tracing::warn!("slave {address} is sent nothing: {why}");
+            }
+            return;
+        }
     };
     let (serving, reported) = (Mutex::new(serving), Notify::new());
     let ended = async {
@@ -103,7 +111,7 @@ async fn serve_slave(broker: Arc<Broker>, stream: TcpStream, address: SocketAddr
         }
     };
     let why = ended.await.map_or_else(|error: anyhow::Error| format!("{error:#}"), |()| "it closed the connection".into());
-    broker.slave_left(id, &why);
+    broker.slave_left(id, &why, now_ms());
 }
 
 async fn take_reports(broker: &Broker, mut read: OwnedReadHalf, serving: &Mutex<Serving>, reported: &Notify) -> Result<()> {

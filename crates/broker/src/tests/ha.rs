@@ -41,7 +41,7 @@ fn a_sync_master_waits_for_one_slave_that_is_near() {
     while try_send(&world, 1100, &producer, "") != Some(codes::SLAVE_NOT_AVAILABLE) {
         assert!(broker.store.visible() < 3000, "a slave that is far behind is waited for");
     }
-    broker.slave_left(1, "test");
+    broker.slave_left(1, "test", 0);
     assert_eq!(try_send(&world, 1200, &producer, ""), Some(codes::SLAVE_NOT_AVAILABLE));
 }
 
@@ -291,6 +291,21 @@ fn without_epochs_a_log_that_differs_is_noticed_at_either_end() {
 }
 
 #[test]
+fn a_slave_that_is_refused_again_and_again_is_told_of_once_a_minute() {
+    let broker = &world("").broker;
+    let ahead = |slave| LinkError::SlaveAhead { slave, master: 10 }.to_string();
+    let news = |whom: &str, slave, now| broker.is_news(whom, &ahead(slave), now);
+    assert!(news("10.0.0.2", 100, 0));
+    assert!((1..60).all(|second| !news("10.0.0.2", 100 + second as u64, second * 1000)), "its log goes on");
+    assert!(news("10.0.0.3", 100, 1000), "another slave");
+    assert!(broker.is_news("10.0.0.2", "another reason", 59_999));
+    assert!(news("10.0.0.2", 200, 60_000));
+    assert!(!news("10.0.0.2", 200, 119_999));
+    let strangers = (0..2000).filter(|number| broker.is_news(&format!("host-{number}"), "none", 120_000)).count();
+    assert!((990..=1000).contains(&strangers), "{strangers} strangers are kept in mind");
+}
+
+#[test]
 fn of_two_that_are_promoted_at_once_one_follows_the_other() {
     let (master, one, other) = (world(""), world(SLAVE), world("brokerRole=SLAVE\nbrokerId=2\nlistenPort=10921\n"));
     master.send(1, "T", "", "a");
@@ -412,7 +427,7 @@ fn a_send_that_waits_for_the_disk_alone_stands_behind_none_that_waits_for_a_slav
     broker.slave_joined(1, "10.0.0.2:3".into());
     broker.slave_acked(1, 0, 0);
     assert_eq!(try_send(&world, 0, &producer, ""), None);
-    broker.slave_left(1, "test");
+    broker.slave_left(1, "test", 0);
     assert_eq!(try_send(&world, 1, &producer, ""), None);
     broker.sync(2).unwrap();
     assert_eq!(pushed(&producer), [codes::SLAVE_NOT_AVAILABLE]);

@@ -118,7 +118,7 @@ impl World {
 
     fn broken(&mut self, stream: &Stream) {
         if let Some(master) = self.open_life(stream.master) {
-            master.slave_left(stream.id, "the connection broke");
+            master.slave_left(stream.id, "the connection broke", self.now);
         }
         if let Some(slave) = self.open_life(stream.slave) {
             slave.master_lost();
