@@ -19,6 +19,7 @@
 //! - `resetOffsetByTime -b -q` also moves to offset 0, which Java passes over; `--cplus`, which crashes Java's, is not there;
 //! - `startMonitoring` prints what Java logs, begins at once, and can end (`--rounds`);
 //! - `allocateMQ` shares queues in their order, as consumers do; Java's in the order of a hash set;
+//! - `getSyncStateSet` asks masters and slaves instead of a controller;
 //! - an answer of `consumerConnection` and the like comes from the first broker that knows clients of the group; Java
 //!   asks one broker by chance.
 
@@ -59,7 +60,7 @@ const MANUAL: &str = include_str!("manual.txt");
 type Run = fn(Call) -> Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 /// What runs a command, in the order in which Java lists them.
-static JAVA: [(&str, Run); 47] = [
+static JAVA: [(&str, Run); 48] = [
     ("updateTopic", |call| Box::pin(topic::update_topic(call))),
     ("deleteTopic", |call| Box::pin(topic::delete_topic(call))),
     ("updateSubGroup", |call| Box::pin(group::update_sub_group(call))),
@@ -107,6 +108,7 @@ static JAVA: [(&str, Run); 47] = [
     ("sendMessage", |call| Box::pin(message::send_message(call))),
     ("consumeMessage", |call| Box::pin(message::consume_message(call))),
     ("haStatus", |call| Box::pin(ha::ha_status(call))),
+    ("getSyncStateSet", |call| Box::pin(ha::get_sync_state_set(call))),
 ];
 
 /// What Java has no command for.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use protocol::bodies::{HaStatus, KvTable};
+use protocol::bodies::{EpochCache, HaStatus, KvTable};
 use protocol::requests::{
-    CleanExpiredConsumeQueue, CleanUnusedTopic, DeleteExpiredCommitLog, GetBrokerConfig, GetBrokerHaStatus, GetBrokerRuntimeInfo,
-    PromoteSlave, PromoteSlaveReply, UpdateBrokerConfig,
+    CleanExpiredConsumeQueue, CleanUnusedTopic, DeleteExpiredCommitLog, GetBrokerConfig, GetBrokerEpochCache, GetBrokerHaStatus,
+    GetBrokerRuntimeInfo, PromoteSlave, PromoteSlaveReply, UpdateBrokerConfig,
 };
 
 use super::namesrv::{config_line, config_lines};
@@ -52,6 +52,13 @@ pub async fn update_config(access: &Access, broker: &str, key: &str, value: &str
 /// A broker's connections with its slaves, or with its master.
 pub async fn ha_status(access: &Access, broker: &str) -> Result<HaStatus, Error> {
     Ok(access.pool.call(broker, &GetBrokerHaStatus {}, &[], TIMEOUT).await?.json()?)
+}
+
+/// The epoch that a broker's log is in; 0 where it has none, or is of Java.
+pub async fn epoch(access: &Access, broker: &str) -> i64 {
+    let answer = access.pool.call(broker, &GetBrokerEpochCache {}, &[], TIMEOUT).await;
+    let cache = answer.ok().and_then(|answer| answer.json::<EpochCache>().ok()).unwrap_or_default();
+    cache.epoch_list.last().map_or(0, |entry| entry.epoch)
 }
 
 /// Makes a slave the master of its group. Gives the new epoch, and from where on in the commit log it is.
