@@ -256,6 +256,12 @@ impl Clients {
         }
     }
 
+    /// Whether the group is known by heartbeats, and a connection that pulls for it, where it is one of pull consumers.
+    pub fn knows_puller(&self, group: &str, connection: u64) -> bool {
+        let known = |g: &ConsumerGroup| g.consume_type != ConsumeType::Actively || g.members.contains_key(&connection);
+        self.state.lock().consumers.get(group).is_some_and(known)
+    }
+
     /// The consumer groups with live members that subscribe to a topic.
     pub fn groups_of(&self, topic: &str) -> Vec<String> {
         let state = self.state.lock();

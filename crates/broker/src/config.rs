@@ -283,6 +283,8 @@ stdx::config! {
     Live long_polling_enable: bool = "longPollingEnable", true;
     /// ms that a pull which finds nothing waits without `longPollingEnable`.
     Live short_polling_time_mills: i64 = "shortPollingTimeMills", 1000, in 0..=60_000;
+    /// Whether pull consumers are no members of their groups, and who pulls without being one is refused.
+    Live reject_pull_consumer_enable: bool = "rejectPullConsumerEnable", false;
     /// ms that an ordered consumer keeps a queue's lock without renewing it.
     Live rebalance_lock_max_live_time: i64 = "rocketmq.broker.rebalance.lockMaxLiveTime", 60_000, in 1..;
     /// Whether the broker itself moves the offsets of a group that is reset; else its consumers are told to.

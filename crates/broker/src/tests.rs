@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use protocol::bodies::{CheckClient, ConsumerData, HeartbeatData, ProducerData, SubscriptionData};
+use protocol::bodies::{CheckClient, ConsumeType, ConsumerData, HeartbeatData, ProducerData, SubscriptionData};
 use protocol::exchange::CollectingOutbox;
 use protocol::header::Outgoing;
 use protocol::sys_flag::pull as pull_flags;
@@ -511,6 +511,35 @@ fn members_of_a_group_are_told_of_each_other_and_a_closed_connection_leaves() {
     world.broker.tick(130_000);
     assert!(world.broker.clients.consumer_ids("g").is_empty());
     assert_eq!(world.ask(4, &second, &Heartbeat {}, b"{").code, codes::SYSTEM_ERROR);
+}
+
+/// With rejectPullConsumerEnable only members of push consumers' groups pull, and RocketMQ's own tools.
+#[test]
+fn pull_consumers_can_be_rejected() {
+    let world = world("");
+    world.send(1, "T", "", "x");
+    let beat = |id: u64, group: &str, consume_type| {
+        let consumer = ConsumerData { group_name: group.into(), consume_type, ..ConsumerData::default() };
+        let data = HeartbeatData { client_id: "c".into(), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
+        assert_eq!(world.ask(1, &peer(id), &Heartbeat {}, &fastjson::to_vec(&data)).code, codes::SUCCESS);
+    };
+    let pull = |id: u64, group| {
+        let answer = world.ask(2, &peer(id), &PullMessage { consumer_group: group, ..pull_request("T", 0, 0, "*") }, &[]);
+        (answer.code, answer.remark)
+    };
+    beat(1, "before", ConsumeType::Actively);
+    beat(2, "push", ConsumeType::Passively);
+    assert_eq!(pull(3, "nobody").0, codes::SUCCESS);
+    let set = world.ask(1, &peer(1), &UpdateBrokerConfig {}, b"rejectPullConsumerEnable=true");
+    assert_eq!(set.code, codes::SUCCESS);
+    beat(4, "after", ConsumeType::Actively);
+    assert_eq!(world.broker.clients.consumer_ids("after"), Vec::<String>::new());
+    let remark = "the consumer's group info not exist, or the pull consumer is rejected by server.";
+    let rejected = (codes::SUBSCRIPTION_NOT_EXIST, remark.to_owned());
+    let pulls = [pull(4, "after"), pull(3, "nobody"), pull(3, "before")];
+    assert_eq!(pulls, [(); 3].map(|()| rejected.clone()));
+    let pulls = [pull(1, "before"), pull(3, "push"), pull(3, "TOOLS_CONSUMER"), pull(3, "CID_RMQ_SYS_x")];
+    assert_eq!(pulls.map(|(code, _)| code), [codes::SUCCESS; 4]);
 }
 
 #[test]

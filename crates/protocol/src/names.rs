@@ -83,6 +83,25 @@ pub fn is_system_group(group: &str) -> bool {
     group.starts_with(SYSTEM_GROUP_PREFIX)
 }
 
+/// Groups of RocketMQ's own parts and tools, which pull without being registered (Java: `isSysConsumerGroupPullMessage`).
+const UNREGISTERED_GROUPS: [&str; 10] = [
+    TOOLS_CONSUMER_GROUP,
+    "DEFAULT_CONSUMER",
+    "SCHEDULE_CONSUMER",
+    "FILTERSRV_CONSUMER",
+    "__MONITOR_CONSUMER",
+    "SELF_TEST_C_GROUP",
+    "CID_ONS-HTTP-PROXY",
+    "CID_ONSAPI_PERMISSION",
+    "CID_ONSAPI_OWNER",
+    "CID_ONSAPI_PULL",
+];
+
+/// Whether the group may pull where pull consumers are rejected.
+pub fn may_pull_unregistered(group: &str) -> bool {
+    is_system_group(group) || UNREGISTERED_GROUPS.contains(&group)
+}
+
 /// The address as it stands, or with `port` where it has none. IPv6 addresses may stand in brackets or not.
 pub fn with_port(address: &str, port: u16) -> String {
     if address.parse::<Ipv6Addr>().is_ok() {

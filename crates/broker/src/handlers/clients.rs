@@ -1,8 +1,8 @@
 //! Heartbeats, members of groups, queue locks.
 
 use protocol::bodies::{
-    CheckClient, ConsumerData, ConsumerIdList, HeartbeatData, LockBatch, LockBatchReply, MessageModel, ProducerConnection,
-    ProducerTable,
+    CheckClient, ConsumeType, ConsumerData, ConsumerIdList, HeartbeatData, LockBatch, LockBatchReply, MessageModel,
+    ProducerConnection, ProducerTable,
 };
 use protocol::exchange::{Call, Connection, Refusal};
 use protocol::requests::{
@@ -28,7 +28,9 @@ pub fn heartbeat(broker: &Broker, call: &mut Call<'_>) -> Handled {
     let fingerprint = heartbeat.heartbeat_fingerprint;
     let beat = Beat { fingerprint, without_subscriptions: heartbeat.without_sub && fingerprint != 0 };
     let mut say_all_again = fingerprint == 0;
-    for consumer in &heartbeat.consumer_data_set {
+    let rejects_pullers = broker.config().reject_pull_consumer_enable;
+    let rejected = |consumer: &&ConsumerData| rejects_pullers && consumer.consume_type == ConsumeType::Actively;
+    for consumer in heartbeat.consumer_data_set.iter().filter(|consumer| !rejected(consumer)) {
         say_all_again |= register_consumer(broker, call.now, consumer, client.clone(), beat)?;
     }
     for producer in &heartbeat.producer_data_set {

@@ -224,6 +224,13 @@ fn check(broker: &Broker, call: &Call<'_>, request: &PullMessage<'_>) -> Result<
         return Err(Refusal::new(codes::INVALID_PARAMETER, remark));
     }
     let filter = filter(broker, request, group.consume_broadcast_enable)?;
+    if config.reject_pull_consumer_enable
+        && !names::may_pull_unregistered(request.consumer_group)
+        && !broker.clients.knows_puller(request.consumer_group, call.connection.id)
+    {
+        let remark = "the consumer's group info not exist, or the pull consumer is rejected by server.";
+        return Err(Refusal::new(codes::SUBSCRIPTION_NOT_EXIST, remark));
+    }
     let queue = broker.store.queue(request.topic, request.queue_id).map_err(|e| io_refusal("opening a consume queue", &e))?;
     let suspend_ms = match request.sys_flag & flags::SUSPEND {
         0 => 0,
