@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::{binary, free_broker_port, free_port, wait_for};
 
 /// A process whose output goes to a file; killed when dropped.
@@ -136,4 +137,42 @@ fn the_configuration_in_force_is_printed_with_its_sources() {
     let said = text(&output);
     assert!(said.contains("broker.conf:1") && said.lines().any(|l| l.starts_with("maxMessageSize=65536")), "{said}");
     assert!(said.lines().any(|l| l.starts_with("namesrvAddr=a:1") && l.contains("-n")), "{said}");
+}
+
+/// Whoever has read enough, as `head -1`, ends nothing by that.
+#[test]
+fn processes_outlive_who_reads_their_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    let (namesrv_port, broker_port) = (free_port(), free_broker_port());
+    let unread = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("HOME", home).env("JAVA_OPT", format!("-Duser.home={}", home.display()));
+        let mut child = command.env_remove("NAMESRV_ADDR").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        child
+    };
+    for arguments in
+        [&["broker", "-p"][..], &["completions", "bash"], &["admin", "help"], &["admin", "topicList", "-h"], &["--help"]]
+    {
+        assert!(unread(arguments).wait().unwrap().success(), "{arguments:?}");
+    }
+    let data = home.join("data");
+    let mut server = unread(&[
+        "server",
+        "--data",
+        data.to_str().unwrap(),
+        "--namesrv-port",
+        &namesrv_port.to_string(),
+        "--broker-port",
+        &broker_port.to_string(),
+    ]);
+    let name_server = format!("127.0.0.1:{namesrv_port}");
+    wait_for("a message to be taken", || {
+        let sent =
+            Command::new(binary()).args(["admin", "sendMessage", "-n", &name_server, "-t", "T", "-p", "x"]).output().unwrap();
+        String::from_utf8_lossy(&sent.stdout).contains("SEND_OK").then_some(())
+    });
+    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+    assert!(server.wait().unwrap().success());
 }

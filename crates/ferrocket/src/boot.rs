@@ -37,7 +37,7 @@ impl Environment {
             let options = variable(name).unwrap_or_default();
             let ignored = java::machine_options(&options);
             if !ignored.is_empty() {
-                eprintln!("note: {name}: {} have no meaning here: there is no Java heap to size", ignored.join(" "));
+                complain!("note: {name}: {} have no meaning here: there is no Java heap to size", ignored.join(" "));
             }
             properties.extend(java::system_properties(&options));
         }
@@ -67,14 +67,14 @@ pub fn apply_file(table: &mut impl Table, path: &Path, environment: &Environment
     for entry in &mut entries {
         let (value, unknown) = properties::expand(&entry.value, |name| environment.lookup(name));
         for name in unknown {
-            eprintln!("warning: {}:{}: ${{{name}}} is not known and stays as it is", path.display(), entry.line);
+            complain!("warning: {}:{}: ${{{name}}} is not known and stays as it is", path.display(), entry.line);
         }
         entry.value = value;
     }
     let report = table.apply(path, &entries);
-    report.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    report.warnings.iter().for_each(|warning| complain!("warning: {warning}"));
     if !report.without_effect.is_empty() {
-        eprintln!("note: {}: without effect here: {}", path.display(), report.without_effect.join(", "));
+        complain!("note: {}: without effect here: {}", path.display(), report.without_effect.join(", "));
     }
     if report.errors.is_empty() {
         return Ok(());
@@ -86,8 +86,8 @@ pub fn apply_file(table: &mut impl Table, path: &Path, environment: &Environment
 pub fn print_config(table: &impl Table, important: bool) {
     for (key, value, source) in table.pairs() {
         match source {
-            Some(source) => println!("{key}={value}  # {source}"),
-            None if !important => println!("{key}={value}  # default"),
+            Some(source) => say!("{key}={value}  # {source}"),
+            None if !important => say!("{key}={value}  # default"),
             None => {}
         }
     }

@@ -63,7 +63,7 @@ async fn serve(mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result
         config = BrokerConfig::clone(&running.broker.config());
         let servers =
             if config.namesrv_addr.is_empty() { String::new() } else { format!(" and name server is {}", config.namesrv_addr) };
-        println!("The broker[{}, {}] boot success. serializeType=JSON{servers}", config.broker_name, running.broker.address());
+        say!("The broker[{}, {}] boot success. serializeType=JSON{servers}", config.broker_name, running.broker.address());
         let again = tokio::select! {
             stopped = boot::stop_signal() => stopped.map(|()| false)?,
             () = running.reopen.notified() => true,
@@ -81,7 +81,7 @@ pub fn resolve(config: &mut BrokerConfig, environment: &Environment, address: &s
     let notes = config
         .resolve(&environment.user_home, &boot::host_name(), address)
         .map_err(|misfit| Exit { code: misfit.exit_code, message: misfit.message })?;
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().for_each(|note| complain!("note: {note}"));
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! `ferrocket`: name server, broker and tools in one binary. Here the cores meet sockets, files and signals.
 
+#[macro_use]
+mod say;
+
 mod boot;
 mod broker_process;
 mod ha;
@@ -90,14 +93,16 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments).map(|()| 0),
         Command::Admin { arguments } => return admin(arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "ferrocket", &mut std::io::stdout());
+            let mut completions = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ferrocket", &mut completions);
+            say!("{}", String::from_utf8_lossy(&completions));
             Ok(0)
         }
     };
     match code {
         Ok(code) => ExitCode::from(code as u8),
         Err(error) => {
-            eprintln!("ferrocket: {error:#}");
+            complain!("ferrocket: {error:#}");
             ExitCode::from(error.downcast_ref::<boot::Exit>().map_or(1, |exit| exit.code as u8))
         }
     }
@@ -107,7 +112,7 @@ fn admin(arguments: Vec<std::ffi::OsString>) -> ExitCode {
     match boot::runtime() {
         Ok(runtime) => ExitCode::from(runtime.block_on(admin::run(arguments)) as u8),
         Err(error) => {
-            eprintln!("ferrocket: {error:#}");
+            complain!("ferrocket: {error:#}");
             ExitCode::FAILURE
         }
     }

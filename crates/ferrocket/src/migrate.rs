@@ -91,7 +91,7 @@ async fn migrate(options: &Options) -> Result<()> {
         brokers.wait_until_near().await
     };
     or_stopped(unchanged).await.context("nothing was changed")?;
-    println!("{} takes no messages from here on, for {HOLD:?} at the most", brokers.java);
+    say!("{} takes no messages from here on, for {HOLD:?} at the most", brokers.java);
     let began = Instant::now();
     if let Err(error) = or_stopped(brokers.take_last_bytes(began, &options.stop)).await {
         let now = match brokers.hold_until(0).await {
@@ -105,11 +105,11 @@ async fn migrate(options: &Options) -> Result<()> {
     if let Err(error) = brokers.promote(&options.role).await {
         return Err(error.context(brokers.start_again(options.start.as_deref()).await));
     }
-    println!("{} is the master of {}, {:.1} s after that", brokers.slave, brokers.broker_name, began.elapsed().as_secs_f64());
+    say!("{} is the master of {}, {:.1} s after that", brokers.slave, brokers.broker_name, began.elapsed().as_secs_f64());
     if options.forward > 0 {
         brokers.forward(Duration::from_secs(options.forward), began).await?;
     }
-    println!("done: {} has taken the place of {}", brokers.slave, brokers.java);
+    say!("done: {} has taken the place of {}", brokers.slave, brokers.java);
     Ok(())
 }
 
@@ -184,7 +184,7 @@ impl Move {
         let mut told: Option<Instant> = None;
         while let Some(what) = self.lacking().await? {
             if told.is_none_or(|at| at.elapsed() > TELL) {
-                println!("{} still lacks {what} of {}", self.slave, self.java);
+                say!("{} still lacks {what} of {}", self.slave, self.java);
                 told = Some(Instant::now());
             }
             sleep(LOOK).await;
@@ -296,7 +296,7 @@ impl Move {
             })?;
             tokio::spawn(pass_on(listener, to, room.clone()));
         }
-        println!(
+        say!(
             "producers were held for {:.1} s; {} leads to {} for {time:?}",
             began.elapsed().as_secs_f64(),
             self.java,
@@ -316,7 +316,7 @@ async fn pass_on(listener: TcpListener, to: SocketAddr, room: Arc<Semaphore>) {
         let mut client = match listener.accept().await {
             Ok((client, _)) => client,
             Err(error) => {
-                eprintln!("a connection can't be accepted: {error}");
+                complain!("a connection can't be accepted: {error}");
                 sleep(LOOK).await;
                 continue;
             }

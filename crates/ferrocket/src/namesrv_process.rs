@@ -30,7 +30,7 @@ pub fn run(options: &ProcessOptions) -> Result<i32> {
     boot::runtime()?.block_on(async {
         let workers = boot::workers()?;
         let address = start(&workers, config)?;
-        println!("The Name Server boot success. serializeType=JSON, address {address}");
+        say!("The Name Server boot success. serializeType=JSON, address {address}");
         boot::stop_signal().await?;
         workers.stop();
         Ok(0)

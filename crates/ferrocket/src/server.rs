@@ -71,7 +71,7 @@ pub fn run(options: &Options) -> Result<i32> {
 
 fn greet(options: &Options, name_server: &str, environment: &Environment, began: Instant) {
     let broker = options.broker_port;
-    println!(
+    say!(
         "Ferrocket {} is ready after {} ms.
 
   name server  {name_server}

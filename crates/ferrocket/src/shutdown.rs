@@ -32,16 +32,16 @@ pub fn run(options: &Options) -> i32 {
     let (subcommand, script) = options.what.names();
     let found = processes(subcommand);
     if found.is_empty() {
-        println!("No {script} running.");
+        say!("No {script} running.");
         return 255;
     }
     let mut code = 0;
     for pid in found {
-        println!("The {script}({}) is running...", pid.as_raw_nonzero());
+        say!("The {script}({}) is running...", pid.as_raw_nonzero());
         match kill_process(pid, Signal::TERM) {
-            Ok(()) => println!("Send shutdown request to {script}({}) OK", pid.as_raw_nonzero()),
+            Ok(()) => say!("Send shutdown request to {script}({}) OK", pid.as_raw_nonzero()),
             Err(error) => {
-                eprintln!("can't stop {}: {error}", pid.as_raw_nonzero());
+                complain!("can't stop {}: {error}", pid.as_raw_nonzero());
                 code = 1;
             }
         }

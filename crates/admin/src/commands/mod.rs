@@ -218,11 +218,8 @@ fn refused(error: &clap::Error) -> i32 {
         }
         return 1;
     }
-    if let Err(reason) = error.print() {
-        eprintln!("{reason}");
-        return 1;
-    }
-    i32::from(error.use_stderr())
+    let printed = error.print().map_err(|reason| Error::Write { what: "the output".to_owned(), reason });
+    ended(printed).max(i32::from(error.use_stderr()))
 }
 
 /// Shows an error. Whoever stopped reading the output knows that it ends early.
