@@ -1,7 +1,10 @@
 //! Masters and slaves: logs are the same bytes, whoever's they are, and a consumer reads on from the slave.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use protocol::Header;
 use rustix::process::Signal;
-use tests::{Client, Group, Whose, java_client, wait_for, wait_for_route};
+use tests::{Client, Group, Link, Whose, java_client, send_request, wait_for, wait_for_route};
 
 const CLIENT: &str = "4.9.4";
 
@@ -147,6 +150,33 @@ fn a_slave_is_promoted_and_the_old_master_follows_it() {
     group.wait_for_copy(new, old);
     let status = group.admin(&["haStatus", "-n", &server, "-c", "DefaultCluster"]);
     assert!(status.contains("#InSyncSlaveNum\t1") && status.contains("#SlaveBehind"), "{status}");
+    let slave = group.broker(old);
+    let replica = |is: &str, id: u8, addr: &str, alive: bool| {
+        format!("\n{is}Replica:\tReplicaIdentity{{brokerName='a', brokerId={id}, brokerAddress='{addr}', alive={alive}}}\n")
+    };
+    let set = || group.admin(&["getSyncStateSet", "-n", &server, "-b", "a"]);
+    let both = format!("#SyncStateSetNums\t2\n{}{}", replica("InSync", 0, &address, true), replica("InSync", 1, &slave, true));
+    assert_eq!(set(), format!("\n#brokerName\ta\n#MasterBrokerId\t0\n#MasterAddr\t{address}\n#MasterEpoch\t1\n{both}"));
+    let json = group.admin(&["haStatus", "-n", &server, "-b", &address, "--json"]).replace([' ', '\n'], "");
+    let nothing = format!("\"addr\":\"{slave}\",\"inSync\":true,\"bytes\":0,\"messages\":0,\"seconds\":0.0}}");
+    assert!(json.contains(&nothing), "{json}");
+    group.signal(old, Signal::STOP);
+    let one = format!("#SyncStateSetNums\t1\n{}{}", replica("InSync", 0, &address, true), replica("NotInSync", 1, &slave, false));
+    let said = set();
+    assert!(said.ends_with(&one), "{said}");
+}
+
+/// What a slave of 5.x copies beside what one of 4.x does.
+fn timers_wait_and_a_group_pops(group: &Group, broker: &str, topic: &str) {
+    let mut link = Link::to(broker);
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let in_an_hour = format!("WAIT\u{1}false\u{2}TIMER_DELIVER_MS\u{1}{}\u{2}", since_1970.as_millis() + 3_600_000);
+    for _ in 0..3 {
+        let answer = link.request(&send_request(topic, 4, 0, &in_an_hour), b"later");
+        assert_eq!(Header::decode(&answer).unwrap().code, 0);
+    }
+    let said = group.admin(&["setConsumeMode", "-b", broker, "-t", topic, "-g", "poppers", "-m", "POP", "-q", "2"]);
+    assert!(said.contains("success"), "{said}");
 }
 
 /// Pairs with Java's broker, either being the master.
@@ -166,6 +196,9 @@ fn mixed_pairs(version: &'static str) {
             client.call(&["producer", &group.name_server(), "producers"]);
         }
         send(&mut client, &group, &topic, 300);
+        if version == "5.4.0" {
+            timers_wait_and_a_group_pops(&group, &address, &topic);
+        }
         let slave = group.add(whose_slave, &named(&format!("{SLAVE}slaveReadEnable=true\n"))).unwrap();
         let (begin, _) = group.wait_for_copy(master, slave);
         assert_eq!(begin, 0, "a slave that is new copies all");
@@ -177,6 +210,17 @@ fn mixed_pairs(version: &'static str) {
             let topics = std::fs::read_to_string(group.store(slave).join("config/topics.json")).unwrap_or_default();
             topics.contains(&topic).then_some(())
         });
+        if version == "5.4.0" {
+            for (file, holds) in
+                [("timermetrics", format!("\"{topic}\":{{\"count\":3,")), ("messageRequestMode.json", "poppers".into())]
+            {
+                wait_for(&format!("{file} of the master at the slave"), || {
+                    let path = group.store(slave).join("config").join(file);
+                    let text = std::fs::read_to_string(path).unwrap_or_default();
+                    text.replace(char::is_whitespace, "").contains(&holds).then_some(())
+                });
+            }
+        }
         // 5.x's default of inSyncReplicas acknowledges without the slave.
         if whose_master == Whose::Java("5.4.0") {
             group.wait_for_copy(master, slave);

@@ -1,10 +1,10 @@
-//! What a slave copies from its master beside the log: topics, consumer groups, their modes, how far consumers are, and how
-//! far delayed and timer messages are delivered. The process around this core asks the master, and gives the answers.
+//! What a slave copies from its master beside the log: topics, consumer groups, their modes, how far consumers are, how
+//! far delayed and timer messages are delivered, and how many timers wait. The process around this core asks the master, and gives the answers.
 
 use std::io;
 
 use bytes::Bytes;
-use protocol::bodies::{ConsumerOffsets, SubscriptionGroupTable, TopicTable};
+use protocol::bodies::{ConsumerOffsets, SubscriptionGroupTable, TimerMetrics, TopicTable};
 use protocol::pop::GroupModes;
 
 use crate::Broker;
@@ -53,6 +53,11 @@ impl Broker {
     /// The check point of the master's timers.
     pub(crate) fn take_timer_check_point(&self, page: &[u8]) -> io::Result<()> {
         self.while_slave(|| self.wheel.copy_checkpoint(page)).unwrap_or(Ok(()))
+    }
+
+    /// How many timers wait at the master.
+    pub fn take_timer_metrics(&self, metrics: TimerMetrics) {
+        self.while_slave(|| self.wheel.copy_metrics(metrics));
     }
 
     /// How the master's groups get their messages.

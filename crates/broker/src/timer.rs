@@ -359,6 +359,14 @@ impl Timers {
         fastjson::to_vec(&self.metrics.lock().0)
     }
 
+    /// Takes how many are pending at a slave's master, which counts them as they come and go.
+    pub fn copy_metrics(&self, copied: TimerMetrics) {
+        let mut metrics = self.metrics.lock();
+        if metrics.0.data_version != copied.data_version {
+            *metrics = (copied, true);
+        }
+    }
+
     /// What Java's slaves are told: up to when timers were delivered, and how far the queue was read.
     pub fn checkpoint(&self, now: i64) -> [u8; checkpoint::JAVA_LENGTH] {
         let state = self.state.lock();

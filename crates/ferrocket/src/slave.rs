@@ -1,5 +1,5 @@
-//! What a slave asks its master for beside the log, every 10 seconds: topics, consumer groups and their modes, offsets, and
-//! how far delayed and timer messages are delivered.
+//! What a slave asks its master for beside the log, every 10 seconds: topics, consumer groups and their modes, offsets, how
+//! far delayed and timer messages are delivered, and how many timers wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use net::client::{Answer, ClientError, Pool};
 use protocol::bodies::KvTable;
 use protocol::requests::{
     GetAllConsumerOffset, GetAllDelayOffset, GetAllMessageRequestMode, GetAllSubscriptionGroup, GetAllTopicConfig,
-    GetBrokerRuntimeInfo, GetTimerCheckPoint, Request, UpdateConsumerOffset,
+    GetBrokerRuntimeInfo, GetTimerCheckPoint, GetTimerMetrics, Request, UpdateConsumerOffset,
 };
 
 /// How often the master is asked (Java 4.9's period).
@@ -45,6 +45,7 @@ pub async fn run(broker: Arc<Broker>) {
             ("consumer groups", groups(&broker, &pool, &master).await),
             ("consumer offsets", offsets(&broker, &pool, &master).await),
             ("modes of consumer groups", modes(&broker, &pool, &master).await),
+            ("numbers of timers", timer_metrics(&broker, &pool, &master).await),
             ("delivered messages", look_at_delivered(&pool, &master, &mut delivered).await),
         ] {
             let why = copied.err().map(|error| format!("the {what} of the master at {master} are not copied: {error:#}"));
@@ -82,6 +83,13 @@ async fn offsets(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
 async fn modes(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
     let Some(answer) = known(pool, master, &GetAllMessageRequestMode {}).await? else { return Ok(()) };
     broker.take_request_modes(answer.json()?).context("saving messageRequestMode.json")
+}
+
+async fn timer_metrics(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
+    if let Some(answer) = known(pool, master, &GetTimerMetrics {}).await? {
+        broker.take_timer_metrics(answer.json()?);
+    }
+    Ok(())
 }
 
 /// Asks how far the master has delivered, where the answer before is not waited for any more.
