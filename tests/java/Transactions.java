@@ -33,6 +33,7 @@ abstract class Transactions implements Driver.Extra {
             producer.setNamesrvAddr(server);
             producer.setInstanceName("t" + server.hashCode());
             producer.setSendMsgTimeout(10000);
+            producer.setHeartbeatBrokerInterval(2000);
             listen(producer);
             producer.start();
             PRODUCERS.put(server, producer);

@@ -25,6 +25,7 @@ pub struct Member {
 
 /// A name server, which keeps its address when it is started again. Killed when dropped.
 pub struct NameServer {
+    whose: Whose,
     pub address: String,
     home: PathBuf,
     child: Option<Child>,
@@ -32,9 +33,9 @@ pub struct NameServer {
 
 impl NameServer {
     /// At an address of this machine that is free.
-    pub fn start(address: String, home: PathBuf) -> Self {
+    pub fn start(whose: Whose, address: String, home: PathBuf) -> Self {
         fs::create_dir_all(&home).unwrap();
-        let mut server = Self { address, home, child: None };
+        let mut server = Self { whose, address, home, child: None };
         server.start_again();
         server
     }
@@ -46,7 +47,12 @@ impl NameServer {
         let config = self.home.join("namesrv.conf");
         fs::write(&config, format!("bindAddress={host}\nlistenPort={port}\n")).unwrap();
         let mut command = Command::new(binary());
-        command.args(["namesrv", "-c"]).arg(&config).env("HOME", &self.home);
+        command.arg("namesrv").env("HOME", &self.home);
+        if let Whose::Java(version) = self.whose {
+            let jars = java_server_jars(version).expect("Java is there");
+            command = java(&jars, &self.home, "org.apache.rocketmq.namesrv.NamesrvStartup");
+        }
+        command.arg("-c").arg(&config);
         self.child = Some(spawn(&mut command, &self.home.join("namesrv.log")));
         wait_for("the name server", || TcpStream::connect(&self.address).ok());
     }
@@ -89,8 +95,13 @@ fn spawn(command: &mut Command, log: &Path) -> Child {
 impl Group {
     /// Starts the name server.
     pub fn start() -> Self {
+        Self::start_of(Whose::Ferrocket)
+    }
+
+    /// [`Group::start`], with a name server of Java's or this project's.
+    pub fn start_of(whose: Whose) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let namesrv = NameServer::start(format!("127.0.0.1:{}", free_port()), directory.path().join("namesrv"));
+        let namesrv = NameServer::start(whose, format!("127.0.0.1:{}", free_port()), directory.path().join("namesrv"));
         Self { directory, namesrv, hosts: None, members: Vec::new() }
     }
 

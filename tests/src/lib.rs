@@ -5,6 +5,7 @@ mod exchange;
 mod group;
 mod hosts;
 mod link;
+mod pop;
 mod server;
 
 pub use clients::{Client, go_client, java_client, java_exchange_client, java_filter, java_mqadmin};
@@ -12,6 +13,7 @@ pub use exchange::{Exchange, Whose};
 pub use group::{Group, NameServer, admin, status, wait_for_copy};
 pub use hosts::Hosts;
 pub use link::{Answer, Fields, Link, framed, pull_request, send_request, write_request};
+pub use pop::{Popped, Popper};
 pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
 
 use std::path::{Path, PathBuf};

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use tests::{Client, Group, Whose, binary, java_client, wait_for};
+use protocol::{Header, record};
+use tests::{Client, Group, Link, Popper, Whose, binary, java_client, pull_request, send_request, wait_for};
 
 const SLAVE: &str = "brokerId=1\nbrokerRole=SLAVE\n";
 
@@ -75,21 +76,85 @@ fn migrations_fail(client: &mut Client, group: &mut Group, java: usize, slave: u
     wait_for_sends(client, "default");
 }
 
-fn a_java_broker_is_replaced(version: &'static str) {
+/// How long what is under way waits, in ms: longer than a busy machine takes to replace a broker. It is that of delay level 3.
+const WAIT_MS: i64 = 20_000;
+const WAITS: &str = "brokerName=broker-a\nmessageDelayLevel=1s 5s 20s\n";
+
+fn now() -> i64 {
+    UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
+}
+
+/// Leaves half messages, a delayed message and, with 5.x, a timer and messages that were popped. Gives when they are due.
+fn leave_under_way(client: &mut Client, server: &str, broker: &str, version: &str) -> i64 {
+    client.call(&["Transaction", "start", server, "payers"]);
+    assert_eq!(client.call(&["Transaction", "send", server, "Open", "unknown-commit"])[0], "SEND_OK");
+    client.call(&["Transaction", "begin", server, "Open", "hold-commit"]);
+    let (due, mut link) = (now() + WAIT_MS, Link::to(broker));
+    let mut send = |properties: &str, body: &str| {
+        let answer = link.request(&send_request("Open", 1, 0, properties), body.as_bytes());
+        assert_eq!(Header::decode(&answer).unwrap().code, 0, "{body}");
+    };
+    send("DELAY\u{1}3\u{2}", "delayed");
+    if version == "5.4.0" {
+        send(&format!("TIMER_DELIVER_MS\u{1}{due}\u{2}"), "timer");
+        let mut popper = Popper::new(broker);
+        ["acknowledged", "popped"].iter().for_each(|body| popper.send(body));
+        let popped = popper.pop_all(2, WAIT_MS);
+        popper.ack(&popped[0]);
+    }
+    due
+}
+
+/// What was under way comes to its end at another broker.
+fn what_was_under_way_arrives(client: &mut Client, server: &str, broker: &str, version: &str, due: i64) {
+    client.call(&["Transaction", "release", server, "hold-commit"]);
+    let expected = if version == "5.4.0" {
+        &["delayed", "hold-commit", "timer", "unknown-commit"][..]
+    } else {
+        &["delayed", "hold-commit", "unknown-commit"]
+    };
+    let mut link = Link::to(broker);
+    let came = wait_for("what was under way", || {
+        let frame = link.request(&pull_request("Open", 0, 0), &[]);
+        let body = |record: &record::Record<'_>| String::from_utf8_lossy(record.body).into_owned();
+        let mut came: Vec<_> =
+            record::decode_all(&frame.body).map(|r| r.map(|r| (body(&r), r.store_timestamp)).unwrap()).collect();
+        came.sort();
+        (came.len() >= expected.len()).then_some(came)
+    });
+    assert_eq!(came.iter().map(|(body, _)| body).collect::<Vec<_>>(), expected);
+    for (body, at) in came {
+        assert!(body.ends_with("commit") || at >= due, "{body} came {} ms early", due - at);
+    }
+    assert!(client.bodies(&["Transaction", "questions", server]).contains(&"unknown-commit".into()));
+    if version == "5.4.0" {
+        let popped = Popper::new(broker).pop_all(1, WAIT_MS);
+        let came = now();
+        assert_eq!(popped.iter().map(|popped| popped.text.as_str()).collect::<Vec<_>>(), ["popped@1"]);
+        assert!(came >= due, "what was popped came {} ms early", due - came);
+    }
+}
+
+fn a_java_broker_is_replaced(version: &'static str, namesrv: Whose) {
     let Some(mut client) = java_client(version) else { return };
-    let mut group = Group::start();
-    let Some(java) = group.add(Whose::Java(version), "brokerName=a\nbrokerRole=ASYNC_MASTER\n") else { return };
+    let mut group = Group::start_of(namesrv);
+    let settings = format!("{WAITS}brokerRole=ASYNC_MASTER\ntransactionCheckInterval=600000\n");
+    let Some(java) = group.add(Whose::Java(version), &settings) else { return };
     let server = group.name_server();
-    group.admin(&["updateTopic", "-b", &group.broker(java), "-n", &server, "-t", "Orders", "-r", "4", "-w", "4"]);
+    for (topic, queues) in [("Orders", "4"), ("Open", "1")] {
+        group.admin(&["updateTopic", "-b", &group.broker(java), "-n", &server, "-t", topic, "-r", queues, "-w", queues]);
+    }
     client.call(&["push", &server, "readers", "Orders", "*", "0"]);
     client.call(&["Steady", "start", "default", &server, "Orders", "0"]);
     wait_for_sends(&mut client, "default");
-    let slave = group.add(Whose::Ferrocket, &format!("brokerName=a\n{SLAVE}")).unwrap();
+    let asks = "transactionCheckInterval=500\ntransactionTimeOut=1000\n";
+    let slave = group.add(Whose::Ferrocket, &format!("{WAITS}{SLAVE}{asks}")).unwrap();
     migrations_fail(&mut client, &mut group, java, slave);
     for (producer, poll) in [("undisturbed", "0"), ("quick", "1000")] {
         client.call(&["Steady", "start", producer, &server, "Orders", poll]);
         wait_for_sends(&mut client, producer);
     }
+    let due = leave_under_way(&mut client, &server, &group.broker(java), version);
     let stop = format!("kill {}", group.pid(java).as_raw_nonzero());
     let mut migration = Migration(migrate(&group.broker(slave), &stop).stdout(Stdio::piped()).spawn().unwrap());
     let told = BufReader::new(migration.0.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -102,6 +167,7 @@ fn a_java_broker_is_replaced(version: &'static str) {
     let mut sent: BTreeSet<String> = client.bodies(&["Steady", "stop", "default"]).into_iter().collect();
     sent.extend(client.bodies(&["Steady", "stop", "undisturbed"]));
     wait_for_all(&mut client, "readers", &sent);
+    what_was_under_way_arrives(&mut client, &server, &group.broker(slave), version, due);
     // Who has looked for the new address needs the old one no more.
     wait_for_sends(&mut client, "quick");
     drop(migration);
@@ -112,12 +178,12 @@ fn a_java_broker_is_replaced(version: &'static str) {
 
 #[test]
 fn a_java_broker_4_9_4_is_replaced() {
-    a_java_broker_is_replaced("4.9.4");
+    a_java_broker_is_replaced("4.9.4", Whose::Ferrocket);
 }
 
 #[test]
 fn a_java_broker_5_4_0_is_replaced() {
-    a_java_broker_is_replaced("5.4.0");
+    a_java_broker_is_replaced("5.4.0", Whose::Java("5.4.0"));
 }
 
 /// A setting of a longer run.

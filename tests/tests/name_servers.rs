@@ -20,7 +20,8 @@ fn one_name_server_of_several_is_enough() {
     let Some(mut client) = java_client("4.9.4") else { return };
     let mut group = Group::start();
     let good = group.name_server();
-    let mut second = NameServer::start(format!("127.0.0.1:{}", free_port()), group.directory.path().join("second"));
+    let mut second =
+        NameServer::start(Whose::Ferrocket, format!("127.0.0.1:{}", free_port()), group.directory.path().join("second"));
     // The system takes connections for who listens, and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (slow, dead) = (listener.local_addr().unwrap().to_string(), "127.0.0.1:1".to_owned());
@@ -85,7 +86,7 @@ fn hosts_have_names_whose_addresses_change() {
     assert_eq!(group.status(slave)["masterAddress"], format!("broker.test:{master_port}"));
     // The name server moves.
     group.namesrv.kill();
-    let moved = NameServer::start(format!("127.0.0.2:{port}"), group.directory.path().join("moved"));
+    let moved = NameServer::start(Whose::Ferrocket, format!("127.0.0.2:{port}"), group.directory.path().join("moved"));
     name("127.0.0.2");
     wait_for("both brokers at the other address", || {
         let listed = group.admin(&["clusterList", "-n", &moved.address]);

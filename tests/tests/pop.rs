@@ -1,8 +1,7 @@
 //! POP with the unchanged Java client 5.4.0, which has the broker give it queues: acknowledged once and for all, back
 //! after a failure, back after a kill of the broker and of the time at which it is visible again.
 
-use protocol::{properties, record};
-use tests::{Answer, Exchange, Link, Server, Setup, Whose, java_client, wait_for};
+use tests::{Exchange, Popped, Popper, Server, Setup, Whose, java_client, wait_for};
 
 fn sorted(mut bodies: Vec<String>) -> Vec<String> {
     bodies.sort();
@@ -55,63 +54,6 @@ fn java_5_4_0_pops() {
     client.call(&["stop", &address]);
 }
 
-/// A connection that writes requests as Java's client does.
-struct Peer(Link);
-
-/// A popped message: body and how often it came before, queue, offset, handle.
-#[derive(Debug)]
-struct Popped {
-    text: String,
-    queue_id: i32,
-    offset: i64,
-    handle: String,
-}
-
-impl Peer {
-    fn new(address: &str) -> Self {
-        Self(Link::to(address))
-    }
-
-    fn send(&mut self, body: &str) {
-        let (answer, _) = self.0.call(310, "a=p;b=Popped;c=TBW102;d=4;e=0;f=0;g=1;h=0", body.as_bytes());
-        assert_eq!(answer.code, 0);
-    }
-
-    /// Pops what there is, without waiting.
-    fn pop(&mut self, invisible_ms: i64) -> Vec<Popped> {
-        let fields = format!(
-            "consumerGroup=g;topic=Popped;queueId=-1;maxMsgNums=32;invisibleTime={invisible_ms};pollTime=0;bornTime=0;initMode=0"
-        );
-        let (Answer { fields, .. }, frame) = self.0.call(200050, &fields, &[]);
-        let popped = |message: record::Record<'_>| {
-            let start = fields["startOffsetInfo"].rsplit(' ').next().unwrap();
-            let own = || format!("{start} {} {invisible_ms} {} 0 broker-a", fields["popTime"], fields["reviveQid"]);
-            let handle = properties::get(message.properties, "POP_CK").map_or_else(own, str::to_owned);
-            let text = format!("{}@{}", String::from_utf8_lossy(message.body), message.reconsume_times);
-            Popped { text, queue_id: message.queue_id, offset: message.queue_offset, handle }
-        };
-        record::decode_all(&frame.body).map(|message| popped(message.unwrap())).collect()
-    }
-
-    fn ack(&mut self, message: &Popped) {
-        let topic = if message.handle.split(' ').nth(4) == Some("1") { "%RETRY%g_Popped" } else { "Popped" };
-        let Popped { queue_id, offset, handle, .. } = message;
-        let fields = format!("consumerGroup=g;topic={topic};queueId={queue_id};extraInfo={handle};offset={offset}");
-        assert_eq!(self.0.call(200051, &fields, &[]).0.code, 0);
-    }
-
-    /// Pops until so many have come; they are in the order of their texts.
-    fn pop_all(&mut self, count: usize, invisible_ms: i64) -> Vec<Popped> {
-        let mut all = Vec::new();
-        wait_for("messages to come back", || {
-            all.extend(self.pop(invisible_ms));
-            (all.len() >= count).then_some(())
-        });
-        all.sort_by(|a, b| a.text.cmp(&b.text));
-        all
-    }
-}
-
 fn texts(messages: &[Popped]) -> Vec<&str> {
     messages.iter().map(|message| message.text.as_str()).collect()
 }
@@ -124,7 +66,7 @@ fn open_pops_are_taken_over_from_java_and_by_java() {
     if !store.open(Whose::Java("5.4.0"), "") {
         return;
     }
-    let mut peer = Peer::new(&store.broker("127.0.0.1"));
+    let mut peer = Popper::new(&store.broker("127.0.0.1"));
     ["m0", "m1", "m2"].iter().for_each(|body| peer.send(body));
     let popped = peer.pop_all(3, 1);
     assert_eq!(texts(&popped), ["m0@0", "m1@0", "m2@0"]);
@@ -132,7 +74,7 @@ fn open_pops_are_taken_over_from_java_and_by_java() {
     store.kill();
 
     store.open(Whose::Ferrocket, "");
-    let mut peer = Peer::new(&store.broker("127.0.0.1"));
+    let mut peer = Popper::new(&store.broker("127.0.0.1"));
     let popped = peer.pop_all(2, 2000);
     assert_eq!(texts(&popped), ["m1@1", "m2@1"]);
     peer.ack(&popped[0]);
@@ -144,7 +86,7 @@ fn open_pops_are_taken_over_from_java_and_by_java() {
     store.stop();
 
     store.open(Whose::Java("5.4.0"), "");
-    let mut peer = Peer::new(&store.broker("127.0.0.1"));
+    let mut peer = Popper::new(&store.broker("127.0.0.1"));
     peer.send("m4");
     let popped = peer.pop_all(2, 60_000);
     assert_eq!(texts(&popped), ["m2@2", "m4@0"]);
