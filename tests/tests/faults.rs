@@ -1,4 +1,4 @@
-//! Faults between a master and its slave while a producer sends and a consumer reads, each on a machine of its own: paused,
+//! Faults between a master and its slave while producers send and consumers read, of Java and of Go: paused,
 //! parted one way and both ways, on a slow line, with a full disk, away for so long that the master's files are gone, with
 //! a tail of its own. Whatever was acknowledged is there, and both logs have the same bytes.
 //!
@@ -7,9 +7,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 
-use tests::{Client, Hosts, admin, java_client, status, wait_for};
+use tests::{Client, Hosts, admin, go_client, java_client, status, wait_for, wait_for_route};
 
-const VERSION: &str = "4.9.4";
+const JAVA: &str = "4.9.4";
+const GO: &str = "v2.1.2";
 const NAMES: &str = "10.0.0.1:9876";
 const STORE: &str = "/home/rocketmq/store";
 const MASTER: [&str; 3] = ["master", "10.0.0.2:10911", STORE];
@@ -17,25 +18,33 @@ const SLAVE: [&str; 3] = ["slave", "10.0.0.3:10911", STORE];
 /// Nobody has this hardware address: what is sent there is lost without a word.
 const NOBODY: &str = "02:00:00:00:00:fe";
 
-/// Machines, a producer that is started, and all that it has sent.
+/// Machines, clients that are started, and all that they have sent.
 struct Faults {
     hosts: Hosts,
     client: Client,
+    go: Client,
     sent: Vec<String>,
 }
 
 impl Faults {
     fn enter(test: &str) -> Option<Self> {
-        let hosts = Hosts::enter("tests/hosts/run", test, || java_client(VERSION).is_some())?;
-        let mut client = java_client(VERSION)?;
+        let hosts = Hosts::enter("tests/hosts/run", test, || java_client(JAVA).is_some() && go_client(GO).is_some())?;
+        let (mut client, mut go) = (java_client(JAVA)?, go_client(GO)?);
         client.call(&["producer", NAMES, "producers"]);
         wait_for("a send that is taken", || client.try_call(&["send", NAMES, "Orders", "A", "first"]).ok());
         client.call(&["push", NAMES, "readers", "Orders", "*", "0"]);
-        Some(Self { hosts, client, sent: vec!["first".into()] })
+        wait_for_route(NAMES, "Orders");
+        go.call(&["producer", NAMES, "go-producers"]);
+        go.call(&["push", NAMES, "go-readers", "Orders", "*", "0"]);
+        Some(Self { hosts, client, go, sent: vec!["first".into()] })
     }
 
-    /// Sends messages of some three KiB, which are all acknowledged.
+    /// Sends messages of some three KiB, and some short ones of Go, which are all acknowledged.
     fn send(&mut self, count: usize) {
+        let prefix = format!("go-{}-", self.sent.len());
+        // Go's asynchronous sends are not tried again by themselves.
+        wait_for("sends of Go", || self.go.try_call(&["sendAsync", NAMES, "Orders", &prefix, "10"]).ok());
+        self.sent.extend((0..10).map(|number| format!("{prefix}{number}")));
         let prefix = format!("{}-{}-", "x".repeat(3000), self.sent.len());
         self.client.call(&["sendAsync", NAMES, "Orders", &prefix, &count.to_string()]);
         self.sent.extend((0..count).map(|number| format!("{prefix}{number}")));
@@ -50,12 +59,14 @@ impl Faults {
     fn all_is_read(&mut self, after: &str) {
         self.sent.sort();
         // A send that was tried again may have arrived twice.
-        wait_for(&format!("all messages after {after}"), || {
-            let mut read = self.client.bodies(&["poll", "readers", &self.sent.len().to_string()]);
-            read.sort();
-            read.dedup();
-            (read == self.sent).then_some(())
-        });
+        for (client, group) in [(&mut self.client, "readers"), (&mut self.go, "go-readers")] {
+            wait_for(&format!("all messages at {group} after {after}"), || {
+                let mut read = client.bodies(&["poll", group, &self.sent.len().to_string()]);
+                read.sort();
+                read.dedup();
+                (read == self.sent).then_some(())
+            });
+        }
     }
 
     /// Packets of a machine to an address are lost, or arrive again.
@@ -199,8 +210,10 @@ fn the_tail_of_a_master_that_was_parted_is_put_aside() {
         faults.lose("master", to, false);
     }
     wait_for("the old master to follow", || faults.hosts.log("master", "broker").contains("were put aside").then_some(()));
-    faults.client.call(&["stop", NAMES]);
-    faults.client.call(&["producer", NAMES, "producers"]);
+    for (client, group) in [(&mut faults.client, "producers"), (&mut faults.go, "go-producers")] {
+        client.call(&["stop", NAMES]);
+        client.call(&["producer", NAMES, group]);
+    }
     wait_for("a send that is taken", || faults.client.try_call(&["send", NAMES, "Orders", "A", "after"]).ok());
     faults.sent.push("after".into());
     faults.send(50);
