@@ -8,6 +8,7 @@
 
 mod oracle;
 mod ordered;
+mod popped;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use protocol::{Frame, Header, Serialization, codes, fastjson, message_id, names,
 
 use self::oracle::{Oracle, Outcome, Plan};
 use self::ordered::Ordered;
+use self::popped::Popping;
 use crate::Life;
 use crate::disk::{Crash, SimDisk};
 
@@ -51,7 +53,7 @@ const LAST_ROUNDS: usize = 40;
 const ROUND_MS: i64 = 31_000;
 
 /// What a request was about whose answer comes later.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Asked {
     Send(u64),
     Half(u64),
@@ -59,6 +61,7 @@ enum Asked {
     End(u64, bool, Written),
     /// A message that was sent back so often.
     Back(u64, i32, Written),
+    Popped(popped::Request),
 }
 
 /// Up to where the log was written when a request had been handled, and when.
@@ -101,6 +104,7 @@ struct World {
     now: i64,
     oracle: Oracle,
     ordered: Ordered,
+    popping: Popping,
     /// Half messages whose producers have not said how they end.
     open: BTreeMap<u64, Half>,
     /// Requests without an answer, by opaque.
@@ -134,6 +138,7 @@ pub fn run(seed: u64, base: &Path) -> Result<Life> {
         now: 1_700_000_000_000,
         oracle: Oracle::default(),
         ordered: Ordered::default(),
+        popping: Popping::default(),
         open: BTreeMap::new(),
         asked: BTreeMap::new(),
         next_opaque: 1,
@@ -156,7 +161,7 @@ impl World {
         let text = format!(
             "mappedFileSizeCommitLog=65536\nbrokerName=b\nmessageDelayLevel={LEVELS}\nflushDiskType={flush}\n\
              storePathRootDir={}\ntransactionCheckMax=1000000\nfileReservedTime=100000\nmappedFileSizeConsumeQueue=2000\n\
-             maxHashSlotNum=100\nmaxIndexNum=400\n",
+             maxHashSlotNum=100\nmaxIndexNum=400\nrecallMessageEnable=true\n",
             self.directory.display()
         );
         let mut config = BrokerConfig::default();
@@ -175,7 +180,7 @@ impl World {
             Err(_) if self.disk.crashed() => return Ok(None),
             Err(error) => bail!("the broker does not open: {error}"),
         };
-        for topic in [TOPIC, ordered::TOPIC] {
+        for topic in [TOPIC, ordered::TOPIC, popped::TOPIC] {
             self.call(&broker, &create_request(topic), &[])?;
         }
         Ok(Some(broker))
@@ -216,6 +221,7 @@ impl World {
         self.directory = to.to_owned();
         self.disk = SimDisk::load(to, self.rng.u64(..))?;
         self.oracle.crash(crash);
+        self.popping.crash(crash, self.oracle.persisted, self.now);
         self.asked.clear();
         self.pushed.take();
         // The place of a half message that is gone may be another's.
@@ -229,10 +235,11 @@ impl World {
         let dice = self.rng.u8(0..100);
         tracing::debug!("{} step {dice}", self.now);
         match dice {
-            0..25 => self.send(broker)?,
-            25..37 => self.send_half(broker)?,
-            37..47 => self.end_one(broker)?,
-            47..60 => self.look(broker)?,
+            0..18 => self.send(broker)?,
+            18..28 => self.send_half(broker)?,
+            28..36 => self.end_one(broker)?,
+            36..46 => self.look(broker)?,
+            46..60 => self.pop_step(broker)?,
             60..72 => self.ordered_step(broker)?,
             72..82 => drop(broker.sync(self.now)),
             82..86 => drop(broker.tend_store(self.now)),
@@ -240,6 +247,9 @@ impl World {
                 self.now += if self.rng.u8(..) < 40 { self.rng.i64(0..60_000) } else { self.rng.i64(0..2000) };
                 self.heartbeat(broker)?;
                 broker.tick(self.now);
+                if !self.disk.crashed() {
+                    self.popping.ticked = self.now;
+                }
             }
         }
         Ok(())
@@ -260,8 +270,10 @@ impl World {
             broker.sync(self.now)?;
             self.look(&broker)?;
             broker.sync(self.now)?;
+            self.pop_all(&broker)?;
         }
         self.oracle.verify()?;
+        self.popping.verify()?;
         self.finish_ordered(&broker)
     }
 
@@ -320,10 +332,11 @@ impl World {
     /// The answer to a send: from here on the message has to be delivered.
     fn answered(&mut self, opaque: i32, answer: &Answer) -> Result<()> {
         let Some(asked) = self.asked.remove(&opaque) else { return Ok(()) };
-        let (Asked::Send(id) | Asked::Half(id) | Asked::End(id, ..) | Asked::Back(id, ..)) = asked;
-        if let Asked::End(_, decided, written) = asked {
-            return self.ended(id, decided, written, answer);
-        }
+        let id = match asked {
+            Asked::Popped(request) => return self.popped(request, answer),
+            Asked::End(id, decided, written) => return self.ended(id, decided, written, answer),
+            Asked::Send(id) | Asked::Half(id) | Asked::Back(id, ..) => id,
+        };
         if !matches!(answer.code, codes::SUCCESS | codes::FLUSH_DISK_TIMEOUT) {
             ensure!(self.disk.crashed(), "{asked:?} is refused: {} {}", answer.code, answer.remark);
             return Ok(());
@@ -545,7 +558,9 @@ pub(crate) fn pull_request(topic: &str, queue_id: i32, queue_offset: i64) -> Pul
 
 pub(crate) fn frame<'h, R: Request<'h>>(request: &R, body: &[u8], opaque: i32) -> Result<Frame> {
     let mut bytes = BytesMut::new();
-    let head = Outgoing { serialization: Serialization::RocketMq, code: R::CODE, opaque, flag: 0, remark: None, extra: &[] };
+    // POP's codes fit a JSON header alone.
+    let serialization = if i16::try_from(R::CODE).is_ok() { Serialization::RocketMq } else { Serialization::Json };
+    let head = Outgoing { serialization, code: R::CODE, opaque, flag: 0, remark: None, extra: &[] };
     head.write(request, body.len(), &mut bytes);
     bytes.extend_from_slice(body);
     protocol::frame::take(&mut bytes, usize::MAX)?.context("a whole frame")
