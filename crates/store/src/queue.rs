@@ -26,7 +26,7 @@ const WRITE_BATCH: usize = 128;
 const MAX_OPEN_FILES: usize = 512;
 
 /// Entries that are read from a file in one go.
-pub const READ_BATCH: usize = 64;
+pub const READ_BATCH: usize = 128;
 
 /// The size of the entries that stand before a queue's first message when the file begins earlier.
 const PRE_BLANK_SIZE: i32 = i32::MAX;

@@ -7,14 +7,16 @@ use protocol::record;
 
 use crate::Store;
 use crate::log::Slice;
-use crate::queue::{Entry, Queue};
+use crate::queue::{Entry, Queue, READ_BATCH};
 use crate::queue_ext;
 
-/// How many entries of a queue are looked at in one go.
-const ENTRIES: usize = 64;
+/// How many records are fetched side by side.
+const AHEAD: usize = 32;
 /// Where most records have what a look at their properties needs: so many bytes at their start and at their end.
 const HEAD: usize = 88;
 const TAIL: usize = 256;
+/// What a record has beside topic and properties behind its body, and by how much the next one may be longer.
+const SLACK: usize = 16;
 
 /// Has [`Store::get`] give messages whatever their properties are.
 pub const ANY: Option<fn(&str) -> bool> = None;
@@ -75,6 +77,16 @@ pub struct GetLimits {
     pub scanned: usize,
 }
 
+impl GetLimits {
+    /// How many messages and bytes may be given where the next message is so many bytes behind the log's end.
+    fn at(&self, behind: u64) -> (usize, usize) {
+        match behind > self.cold_distance {
+            true => (self.cold_messages.min(self.messages), self.cold_bytes.min(self.bytes)),
+            false => (self.messages, self.bytes),
+        }
+    }
+}
+
 /// Which message a search by time gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boundary {
@@ -82,13 +94,6 @@ pub enum Boundary {
     Lower,
     /// The last that was stored at the time or earlier.
     Upper,
-}
-
-/// What is fetched of an entry's record: all of it, or where the properties are and what leads to them.
-fn parts(entry: &Entry, properties_alone: bool) -> [(u64, usize); 2] {
-    let (start, size) = (entry.offset as u64, entry.size as usize);
-    let (head, tail) = if properties_alone { (HEAD.min(size), TAIL.min(size)) } else { (size, 0) };
-    [(start, head), (start + (size - tail) as u64, tail)]
 }
 
 fn damaged(queue: &Queue, entry: &Entry, offset: i64) {
@@ -141,9 +146,11 @@ impl Store {
         let visible = self.visible();
         let mut segment = None;
         let mut bytes = 0;
-        let mut entries = [Entry::default(); ENTRIES];
-        'reads: while result.next < result.max {
-            let want = ENTRIES.min(limits.messages.max(1));
+        let mut entries = [Entry::default(); READ_BATCH];
+        let mut ends = if wanted.is_some() { (HEAD, TAIL) } else { (usize::MAX, 0) };
+        'reads: while result.next < result.max && result.messages.len() < limits.messages.max(1) {
+            // More than may be given only where some did not match.
+            let want = if result.next > offset { READ_BATCH } else { READ_BATCH.min(limits.messages.max(1)) };
             let count = queue.read(result.next, &mut entries[..want])?;
             if count == 0 {
                 if result.messages.is_empty() {
@@ -151,22 +158,20 @@ impl Store {
                 }
                 break;
             }
-            // No more than will be given: an entry that does not match is not worth a fetch.
-            let looked_at = entries[..count].iter().filter(|entry| matches(entry.tags_code));
-            self.log.fetch(&mut segment, looked_at.flat_map(|entry| parts(entry, wanted.is_some())));
-            for entry in &entries[..count] {
+            for (nth, entry) in entries[..count].iter().enumerate() {
                 if (result.next - offset) as usize >= limits.scanned.max(limits.messages) {
                     break 'reads;
                 }
                 let behind = visible.saturating_sub(entry.offset as u64);
-                let (max_messages, max_bytes) = if behind > limits.cold_distance {
-                    (limits.cold_messages.min(limits.messages), limits.cold_bytes.min(limits.bytes))
-                } else {
-                    (limits.messages, limits.bytes)
-                };
+                let (max_messages, max_bytes) = limits.at(behind);
                 let found = result.messages.len();
                 if found > 0 && (found >= max_messages || bytes + entry.size as usize > max_bytes) {
                     break 'reads;
+                }
+                if nth % AHEAD == 0 {
+                    // An entry that does not match is not worth a fetch.
+                    let next = entries[nth..count].iter().take(AHEAD).filter(|entry| matches(entry.tags_code));
+                    self.log.fetch(&mut segment, next.map(|entry| (entry.offset as u64, entry.size as usize)), ends);
                 }
                 result.next += 1;
                 result.behind = behind;
@@ -176,6 +181,10 @@ impl Store {
                 }
                 let record = self.log.near(&mut segment, entry.offset as u64, entry.size as usize);
                 let properties = if wanted.is_some() { record.and_then(record::properties) } else { None };
+                if let Some(properties) = properties {
+                    // Messages of one queue resemble each other, and each line that is not fetched counts.
+                    ends.1 = TAIL.min(properties.len() + queue.topic.len() + SLACK);
+                }
                 let unwanted = wanted.as_ref().is_some_and(|wanted| !properties.is_some_and(wanted));
                 match record {
                     // Its body is not worth a look.
