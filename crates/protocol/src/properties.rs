@@ -1,6 +1,8 @@
 //! A message's properties: `name \x01 value \x02`, repeated; the last `\x02` may be missing
 //! (Java: `MessageDecoder.string2messageProperties`).
 
+use memchr::memmem::Finder;
+
 pub const NAME_VALUE_SEPARATOR: char = '\u{1}';
 pub const PROPERTY_SEPARATOR: char = '\u{2}';
 
@@ -64,7 +66,7 @@ pub fn pairs(properties: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// A property's value; of duplicates the last wins, as in Java's map. Filters ask for several of each message, so no
+/// A property's value; of duplicates the last wins, as in Java's map. It is asked for several names of each message, so no
 /// more is looked at than that needs.
 pub fn get<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
     let bytes = properties.as_bytes();
@@ -76,6 +78,27 @@ pub fn get<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
         (begins && end > 0).then(|| &rest[..end])
     };
     memchr::memrchr_iter(NAME_VALUE_SEPARATOR as u8, bytes).find_map(value)
+}
+
+/// A property's name that many messages are asked for: a filter's, made ready once.
+#[derive(Debug)]
+pub struct Name(Box<Finder<'static>>);
+
+impl Name {
+    /// A name that is not empty and without separators.
+    pub fn new(name: &str) -> Self {
+        Self(Box::new(Finder::new(&format!("{name}{NAME_VALUE_SEPARATOR}")).into_owned()))
+    }
+
+    /// The same as [`get`], of a message.
+    pub fn get<'a>(&self, properties: &'a str) -> Option<&'a str> {
+        let begins = |at: &usize| *at == 0 || properties.as_bytes()[at - 1] == PROPERTY_SEPARATOR as u8;
+        let values = self.0.find_iter(properties.as_bytes()).filter(begins).map(|at| {
+            let rest = &properties[at + self.0.needle().len()..];
+            &rest[..memchr::memchr(PROPERTY_SEPARATOR as u8, rest.as_bytes()).unwrap_or(rest.len())]
+        });
+        values.filter(|value| !value.is_empty()).last()
+    }
 }
 
 /// Appends a pair to a properties string, closing the pair before it where its separator is missing.
@@ -108,6 +131,15 @@ mod tests {
         assert_eq!(pairs(text).collect::<Vec<_>>(), [("TAGS", "a"), ("KEYS", "k1 k2"), ("TAGS", "b")]);
         assert_eq!(get(text, TAGS), Some("b"));
         assert_eq!(["EMPTY", "TAG", "KEYS\u{1}k1 k2", ""].map(|name| get(text, name)), [None; 4]);
+        let named = |text, name: &str| Name::new(name).get(text);
+        assert_eq!(
+            ["TAGS", "KEYS", "EMPTY", "TAG", "AGS"].map(|name| named(text, name)),
+            [Some("b"), Some("k1 k2"), None, None, None]
+        );
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| named("a\u{1}b\u{1}c\u{2}a\u{1}\u{2}c\u{1}d", name)),
+            [Some("b\u{1}c"), None, Some("d"), None]
+        );
         assert_eq!((get("TAGS\u{1}a\u{2}TAGS\u{1}\u{2}", TAGS), get("\u{1}a", "")), (Some("a"), None));
         let mut grown = without(text, &[TAGS]);
         push(&mut grown, WAIT, "false");

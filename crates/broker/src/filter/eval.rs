@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use protocol::properties;
+use protocol::properties::Name;
 
 use super::{Comparison, Expression, Filter, Search};
 
@@ -41,7 +41,7 @@ fn truth(expression: &Expression, properties: &str) -> Result<Option<bool>, Eval
 }
 
 fn value<'a>(expression: &'a Expression, properties: &'a str) -> Result<Value<'a>, EvaluationError> {
-    let property = |name: &str| properties::get(properties, name);
+    let property = |name: &Name| name.get(properties);
     Ok(match expression {
         Expression::Null => Value::Null,
         Expression::Bool(value) => Value::Bool(*value),

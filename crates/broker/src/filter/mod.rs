@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub use eval::EvaluationError;
 use parking_lot::Mutex;
 pub use parser::parse;
+use protocol::properties::Name;
 
 /// The longest expression in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
@@ -99,9 +100,9 @@ enum Expression {
     Long(i64),
     Double(f64),
     Text(String),
-    Property(String),
+    Property(Name),
     /// A property where a truth value is asked for: unknown when missing, else false.
-    Cast(String),
+    Cast(Name),
     Negate(Box<Expression>),
     Not(Box<Expression>),
     And(Vec<Expression>),
@@ -111,7 +112,7 @@ enum Expression {
     /// The value is between the second and the third; `true` turns it round.
     Between(bool, Box<[Expression; 3]>),
     In {
-        property: String,
+        property: Name,
         list: Vec<String>,
         not: bool,
     },

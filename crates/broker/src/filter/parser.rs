@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use protocol::properties::Name;
+
 use super::lexer::{self, Token};
 use super::{Comparison, Expression, Filter, MAX_DEPTH, MAX_LENGTH, Search, SyntaxError, eval};
 
@@ -245,7 +247,7 @@ impl Parser<'_> {
             Token::Word(word) if word.eq_ignore_ascii_case("TRUE") => Expression::Bool(true),
             Token::Word(word) if word.eq_ignore_ascii_case("FALSE") => Expression::Bool(false),
             Token::Word(word) if word.eq_ignore_ascii_case("NULL") => Expression::Null,
-            Token::Word(word) => Expression::Property(word),
+            Token::Word(word) => Expression::Property(Name::new(&word)),
             other => unreachable!("{other:?} is no value"),
         })
     }
