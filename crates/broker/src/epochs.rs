@@ -265,6 +265,15 @@ impl Broker {
                 self.address()
             ));
         }
+        let begun = self.epochs().and_then(|history| history.epochs().last().map(|newest| newest.start)).unwrap_or(0);
+        let (end, _) = self.store.written_and_persisted();
+        if end < begun && !force {
+            return refuse(format!(
+                "the log of {} ends at {end}, and its master's newest epoch begins at {begun}: another slave may have what is \
+                 between; -f promotes nevertheless, and what others have more is cut",
+                self.address()
+            ));
+        }
         let failed = |what: &str, error: io::Error| {
             self.store.begin_copy();
             Refusal::new(codes::SYSTEM_ERROR, format!("{what}: {error}; the broker stays a slave"))
