@@ -22,17 +22,20 @@ pub struct Watermarks {
     /// The end of the last whole record: what a master sends is cut anywhere.
     whole: u64,
     persisted: u64,
+    /// The end of the last whole record that is known to be on disk: a disk may be asked in the middle of one.
+    kept: u64,
 }
 
 impl Watermarks {
     /// A log whose first `end` bytes are on disk.
     pub fn new(policy: Policy, end: u64) -> Self {
-        Self { policy, written: end, whole: end, persisted: end }
+        Self { policy, written: end, whole: end, persisted: end, kept: end }
     }
 
-    /// A log of `written` bytes, of which only the first `persisted` are known to be on disk.
+    /// A log of `written` bytes, of which only the first `persisted` are known to be on disk; records end at both.
     pub fn recovered(policy: Policy, written: u64, persisted: u64) -> Self {
-        Self { policy, written, whole: written, persisted: persisted.min(written) }
+        let persisted = persisted.min(written);
+        Self { policy, written, whole: written, persisted, kept: persisted }
     }
 
     pub fn written(&self) -> u64 {
@@ -49,7 +52,10 @@ impl Watermarks {
 
     /// Below this, consumers and everything derived from the log may see it.
     pub fn visible(&self) -> u64 {
-        self.acked().min(self.whole)
+        match self.policy {
+            Policy::Written => self.whole,
+            Policy::Persisted => self.kept,
+        }
     }
 
     /// Below this, producers have been or may be told that their messages are kept, and a slave tells its master so.
@@ -78,10 +84,11 @@ impl Watermarks {
         self.persisted = self.persisted.min(self.whole);
     }
 
-    /// The disk has confirmed everything below `end`.
-    pub fn advance_persisted(&mut self, end: u64) {
+    /// The disk has confirmed everything below `end`, with whole records up to `whole`.
+    pub fn advance_persisted(&mut self, end: u64, whole: u64) {
         // What was dropped while the disk was waited for does not count.
         self.persisted = self.persisted.max(end.min(self.written));
+        self.kept = self.kept.max(whole);
     }
 }
 
@@ -95,10 +102,10 @@ mod tests {
             let mut marks = Watermarks::new(policy, 10);
             marks.advance_written(30);
             assert_eq!((marks.visible(), marks.acked()), (before_sync, before_sync));
-            marks.advance_persisted(20);
-            marks.advance_persisted(15);
+            marks.advance_persisted(20, 20);
+            marks.advance_persisted(15, 15);
             assert_eq!(marks.persisted(), 20);
-            marks.advance_persisted(30);
+            marks.advance_persisted(30, 30);
             assert_eq!(marks.visible(), 30);
         }
     }
@@ -110,5 +117,10 @@ mod tests {
         assert_eq!((marks.visible(), marks.acked()), (30, 35));
         marks.drop_unwhole();
         assert_eq!((marks.written(), marks.visible(), marks.acked()), (30, 30, 30));
+        let mut marks = Watermarks::new(Policy::Persisted, 10);
+        marks.advance_copied(35, 30);
+        marks.advance_persisted(35, 30);
+        marks.advance_copied(50, 40);
+        assert_eq!((marks.visible(), marks.acked()), (30, 35), "at 35 no record ends");
     }
 }
