@@ -1,6 +1,6 @@
 //! A group's masters one after the other: the epochs of the log, and a slave that becomes the master.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use store::disk::Disk;
 use crate::config::BrokerRole;
 use crate::handlers::Handled;
 use crate::meta::table;
-use crate::{Broker, BrokerConfig, Master, OpenError};
+use crate::{Broker, BrokerConfig, Master, OpenError, places};
 
 /// The history below `config/`.
 const FILE: &str = "config/epochs.json";
@@ -115,8 +115,6 @@ impl Epochs {
 pub struct Other {
     pub address: String,
     pub epochs: EpochHistory,
-    /// Who has which number in the group.
-    pub numbers: BTreeMap<i64, String>,
 }
 
 /// Has the settings and the log of a broker that is not open follow another master, where that is newer than what this
@@ -124,7 +122,6 @@ pub struct Other {
 pub fn rejoin(
     disk: Disk,
     config: &mut BrokerConfig,
-    own: &str,
     other: &Other,
     keep: impl FnOnce(&[Entry]) -> io::Result<()>,
 ) -> Result<(), OpenError> {
@@ -139,11 +136,10 @@ pub fn rejoin(
             tracing::error!("{} is registered as the master of {} as well, in the same epoch", other.address, config.broker_name);
             return Ok(());
         }
-        // The new master left its number to others.
-        let taken = |id: &i64| other.numbers.get(id).is_some_and(|address| address != own);
-        let id = (1..).find(|id| !taken(id)).unwrap_or(1);
+        // Any but the master's; where another slave has it, this one takes another before it registers.
+        let id = names::MASTER_ID + 1;
         tracing::warn!(
-            "{} has become the master of {} in epoch {}: this broker, its master in epoch {}, follows as slave {id}",
+            "{} has become the master of {} in epoch {}: this broker, its master in epoch {}, follows as a slave",
             other.address,
             config.broker_name,
             other.epochs.current(),
@@ -153,7 +149,8 @@ pub fn rejoin(
         (config.broker_role, config.broker_id) = (BrokerRole::Slave, id);
     }
     if let Some(at) = history.parts_from(&other.epochs) {
-        let cut = store::cut(&store::Options { disk, ..config.store_options(Vec::new()) }, at)?;
+        let options = store::Options { disk, ..config.store_options(Vec::new()) };
+        let cut = store::cut(&options, at, || places::go_back(&options.root, at))?;
         tracing::warn!("{cut} bytes of the commit log beyond {at}, where {} took over, were put aside", other.address);
     }
     table::save(&path, &Content { epoch_list: entries(&other.epochs), copy: true })?;
@@ -247,6 +244,17 @@ impl Broker {
         true
     }
 
+    /// Takes another number where name servers know this slave's as another broker's, too: of two with the same they keep
+    /// one. `taken` are the numbers that others have.
+    pub fn take_free_number(&self, taken: &BTreeSet<i64>) -> io::Result<()> {
+        let (old, id) = (self.config().broker_id, (1..).find(|id| !taken.contains(id)).unwrap_or(i64::MAX));
+        if !taken.contains(&old) || self.epochs().is_none() {
+            return Ok(());
+        }
+        tracing::warn!("another broker of the group has brokerId {old}, too: this slave's is {id} from here on");
+        self.while_slave(|| self.take_role(BrokerRole::Slave, id)).unwrap_or(Ok(()))
+    }
+
     /// Becomes the master under a new epoch; gives its number and start.
     fn promote(&self, role: BrokerRole, force: bool, now: i64) -> Result<(u64, u64), Refusal> {
         let refuse = |remark: String| Err(Refusal::new(codes::SYSTEM_ERROR, remark));
@@ -257,20 +265,20 @@ impl Broker {
         if let Some(progress) = self.store.rebuilding() {
             return refuse(progress.to_string());
         }
-        if self.follows() && !force {
-            return refuse(format!(
-                "the master {} still sends its log to {}: stop it first (mqshutdown broker), so that nothing is sent to both; \
-                 -f promotes nevertheless",
-                self.master().address.unwrap_or_default(),
-                self.address()
-            ));
-        }
         let begun = self.epochs().and_then(|history| history.epochs().last().map(|newest| newest.start)).unwrap_or(0);
         let (end, _) = self.store.written_and_persisted();
         if end < begun && !force {
             return refuse(format!(
                 "the log of {} ends at {end}, and its master's newest epoch begins at {begun}: another slave may have what is \
                  between; -f promotes nevertheless, and what others have more is cut",
+                self.address()
+            ));
+        }
+        if self.follows() && !force {
+            return refuse(format!(
+                "the master {} still sends its log to {}: stop it first (mqshutdown broker), so that nothing is sent to both; \
+                 -f promotes nevertheless",
+                self.master().address.unwrap_or_default(),
                 self.address()
             ));
         }

@@ -18,6 +18,7 @@ pub mod handlers;
 mod hold;
 mod locks;
 pub mod meta;
+mod places;
 mod pop;
 mod popped;
 mod schedule;
@@ -152,6 +153,7 @@ pub struct Broker {
     pub clients: Clients,
     expressions: Expressions,
     schedule: Schedule,
+    places: places::Places,
     wheel: timer::Timers,
     transactions: Transactions,
     pops: Pops,
@@ -208,7 +210,8 @@ impl Broker {
         let directory = store.root().join("config");
         let (topics, groups) = meta::open(&directory)?;
         let offsets = Offsets::open(directory.join("consumerOffset.json"))?;
-        let schedule = Schedule::open(directory.join("delayOffset.json"), levels)?;
+        let schedule = Schedule::open(store.root(), levels)?;
+        let places = places::Places::open(store.root())?;
         let wheel = timer::Timers::open(&store)?;
         let interval = config.transaction_check_interval;
         let transactions = Transactions::open(&store, &offsets, now, interval)?;
@@ -228,6 +231,7 @@ impl Broker {
             clients: Clients::default(),
             expressions: Expressions::default(),
             schedule,
+            places,
             wheel,
             transactions,
             pops: Pops::open(&directory)?,
@@ -266,7 +270,11 @@ impl Broker {
     /// What a crash took of a queue, or a slave had not copied when it became the master, comes again as other messages, which groups that had consumed the old ones must not pass
     /// over.
     pub(crate) fn limit_offsets(&self) {
-        self.offsets.limit(|topic, queue| self.store.find_queue(topic, queue).map_or(0, |queue| queue.max_offset()));
+        self.offsets.limit(|topic, queue| self.queue_end(topic, queue));
+    }
+
+    fn queue_end(&self, topic: &str, queue: i32) -> i64 {
+        self.store.find_queue(topic, queue).map_or(0, |queue| queue.max_offset())
     }
 
     /// The configuration in force.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use protocol::bodies::DataVersion;
@@ -15,6 +15,8 @@ use store::{Batch, Store, queue_ext};
 
 use crate::meta::table;
 
+/// Java's file below the store's root.
+const FILE: &str = "config/delayOffset.json";
 /// Messages delivered from one level in one go, and the bytes from which on no further one is added.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -70,7 +72,8 @@ pub fn parse_levels(text: &str) -> Result<Vec<i64>, String> {
 }
 
 impl Schedule {
-    pub fn open(path: PathBuf, levels: Vec<i64>) -> io::Result<Self> {
+    pub fn open(root: &Path, levels: Vec<i64>) -> io::Result<Self> {
+        let path = root.join(FILE);
         let file: File = table::load(&path)?;
         let delivered = file.offset_table.clone();
         Ok(Self { path, levels, state: Mutex::new(State { delivered, file, unconfirmed: VecDeque::new() }) })
@@ -95,6 +98,11 @@ impl Schedule {
     /// `delayOffset.json` as it would be written now.
     pub fn file(&self) -> Vec<u8> {
         fastjson::to_vec(&self.state.lock().file)
+    }
+
+    /// How far each level is delivered, as far as the disk has that or the master said so.
+    pub fn confirmed(&self) -> BTreeMap<i32, i64> {
+        self.state.lock().file.offset_table.clone()
     }
 
     /// How many messages wait in a level, and up to which offset it has been delivered.
@@ -146,8 +154,8 @@ impl Schedule {
         state.unconfirmed.push_back((end, level as i32, offset));
     }
 
-    /// Becomes what the master has.
-    pub fn replace(&self, text: &[u8]) -> Result<(), serde_json::Error> {
+    /// Becomes what the master has, and gives that.
+    pub fn replace(&self, text: &[u8]) -> Result<BTreeMap<i32, i64>, serde_json::Error> {
         let file: File = fastjson::from_slice(text)?;
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -155,7 +163,7 @@ impl Schedule {
         // The disk need confirm nothing: the master has delivered them.
         state.unconfirmed.extend(changed.map(|(level, offset)| (0, *level, *offset)));
         state.delivered = file.offset_table;
-        Ok(())
+        Ok(state.delivered.clone())
     }
 
     /// Writes the file where something changed since the last time and the disk has the log up to `persisted`.
@@ -173,6 +181,13 @@ impl Schedule {
         state.file = file;
         Ok(())
     }
+}
+
+/// Has a broker that is not open deliver its levels from these offsets on.
+pub fn go_back(root: &Path, offset_table: BTreeMap<i32, i64>) -> io::Result<()> {
+    let path = root.join(FILE);
+    let file: File = table::load(&path)?;
+    table::save(&path, &File { offset_table, ..file })
 }
 
 /// Puts a message that waited back on its own topic.

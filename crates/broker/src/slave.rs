@@ -6,26 +6,43 @@ use std::io;
 use bytes::Bytes;
 use protocol::bodies::{ConsumerOffsets, SubscriptionGroupTable, TimerMetrics, TopicTable};
 use protocol::pop::GroupModes;
+use replication::epoch::EpochHistory;
 
 use crate::Broker;
 use crate::meta::offsets::Committed;
+use crate::places::Place;
 
 /// What a master has delivered of delayed and timer messages. Those are in its log below `end`: a slave that took it before
 /// its disk has as much would not deliver them, and not have them either, when it becomes the master.
 pub struct Delivered {
+    /// The epochs of that log; `None` where the master has none, as Java's.
+    pub epochs: Option<EpochHistory>,
     pub end: u64,
     pub delay_offsets: Bytes,
     pub timers: Option<Bytes>,
 }
 
 impl Broker {
-    /// Takes how far the master has delivered, where the disk has as much.
+    /// Takes how far the master has delivered, where the disk has as much of the same log; of another log it means nothing.
     pub fn take_delivered(&self, delivered: &mut Option<Delivered>) -> Result<(), String> {
-        let (_, persisted) = self.store.written_and_persisted();
-        let Some(delivered) = delivered.take_if(|delivered| delivered.end <= persisted) else { return Ok(()) };
-        self.take_delay_offsets(&delivered.delay_offsets)?;
-        let timers = delivered.timers.map_or(Ok(()), |page| self.take_timer_check_point(&page));
-        timers.map_err(|error| format!("writing config/timercheck: {error}"))
+        let take = || {
+            delivered.take_if(|delivered| !self.copies(delivered.epochs.as_ref()));
+            let (_, persisted) = self.store.written_and_persisted();
+            let Some(Delivered { end, delay_offsets, timers, .. }) = delivered.take_if(|d| d.end <= persisted) else {
+                return Ok(());
+            };
+            let delay_offsets = self.schedule.replace(&delay_offsets).map_err(|error| error.to_string())?;
+            let timers = timers.map(|page| self.wheel.copy_checkpoint(&page)).transpose();
+            let timers = timers.map_err(|error| format!("writing config/timercheck: {error}"))?;
+            let noted = self.places.note(Place { end, delay_offsets, timers });
+            noted.map_err(|error| format!("writing config/delivered.json: {error}"))
+        };
+        self.while_slave(take).unwrap_or(Ok(()))
+    }
+
+    /// Whether this slave's log is a copy of one with these epochs, and of no other.
+    pub fn copies(&self, master: Option<&EpochHistory>) -> bool {
+        master.is_none_or(|master| self.epochs().as_ref() == Some(master))
     }
 
     /// Does what only a slave does, and not while it becomes the master; `None` where it is one: what the old master
@@ -45,14 +62,10 @@ impl Broker {
         self.while_slave(|| self.groups.replace(table).map(drop)).unwrap_or(Ok(()))
     }
 
-    /// The master's consumer offsets. Gives those that consumers committed here while it was not there.
+    /// The master's consumer offsets. Gives those that consumers committed here while it was not there, of what its log has
+    /// for sure: a master that this slave has copied has the messages before them, too.
     pub fn take_offsets(&self, offsets: ConsumerOffsets) -> Vec<Committed> {
-        self.while_slave(|| self.offsets.replace(offsets)).unwrap_or_default()
-    }
-
-    /// The check point of the master's timers.
-    pub(crate) fn take_timer_check_point(&self, page: &[u8]) -> io::Result<()> {
-        self.while_slave(|| self.wheel.copy_checkpoint(page)).unwrap_or(Ok(()))
+        self.while_slave(|| self.offsets.replace(offsets, |topic, queue| self.queue_end(topic, queue))).unwrap_or_default()
     }
 
     /// How many timers wait at the master.
@@ -63,10 +76,5 @@ impl Broker {
     /// How the master's groups get their messages.
     pub fn take_request_modes(&self, modes: GroupModes) -> io::Result<()> {
         self.while_slave(|| self.pops.copy_modes(modes)).unwrap_or(Ok(()))
-    }
-
-    /// The master's `delayOffset.json`.
-    pub(crate) fn take_delay_offsets(&self, text: &[u8]) -> Result<(), String> {
-        self.while_slave(|| self.schedule.replace(text).map_err(|error| error.to_string())).unwrap_or(Ok(()))
     }
 }

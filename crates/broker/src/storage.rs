@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use store::Retention;
 
 use crate::config::BrokerConfig;
+use crate::places::Place;
 use crate::{Broker, Disk, due};
 
 /// Bytes of log that are read in one go to make queues or the key index again.
@@ -152,7 +153,13 @@ impl Broker {
             None => self.sync(now).map_err(io::Error::other),
             Some(_) => Ok(()),
         })?;
-        self.schedule.save(now, self.store.written_and_persisted().1)
+        let timers = self.wheel.confirmed();
+        let (_, end) = self.store.written_and_persisted();
+        self.schedule.save(now, end)?;
+        if self.is_slave() || self.epochs().is_none() {
+            return Ok(());
+        }
+        self.places.note(Place { end, delay_offsets: self.schedule.confirmed(), timers })
     }
 
     /// Has the key index follow. `true` where it has log to read.

@@ -7,7 +7,7 @@ mod java;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -24,6 +24,8 @@ use crate::meta::table;
 use crate::timer::checkpoint::{Checkpoint, Found, Mark, Page};
 use crate::{Broker, BrokerConfig, stats};
 
+/// Below the store's root.
+const FILE: &str = "config/timercheck";
 /// Java keeps all timers in one queue.
 pub const QUEUE: i32 = 0;
 /// What a timer's properties may grow by until it is delivered.
@@ -313,11 +315,18 @@ impl State {
     }
 }
 
+/// Has a broker that is not open deliver timers again, from a slot on those before `next` of the queue, and all behind.
+pub fn go_back(root: &Path, (read_time, next): (i64, i64)) -> io::Result<()> {
+    let (file, _, version) = Checkpoint::open(&root.join(FILE))?;
+    file.write_copied(&checkpoint::java_part(read_time, next, &version))?;
+    file.sync()
+}
+
 impl Timers {
     /// Opens the files below the store's `config`. The queue is read by the first tick that finds the store whole.
     pub fn open(store: &Store) -> io::Result<Self> {
         let directory = store.root().join("config");
-        let (file, found, version) = Checkpoint::open(&directory.join("timercheck"))?;
+        let (file, found, version) = Checkpoint::open(&store.root().join(FILE))?;
         // Decided before messages come: they may make the log as long as the newest mark needs it, without what it needs.
         let found = match found {
             Found::Own { needs, safe, .. } if store.rebuilding().is_none() && needs > store.visible() => {
@@ -374,19 +383,27 @@ impl Timers {
         checkpoint::java_part(checkpoint::read_time(mark.time), mark.next, &state.page.version)
     }
 
+    /// How far timers are delivered, as far as the disk has that: the slot that is next, and how far the queue was read;
+    /// `None` before that is known.
+    pub fn confirmed(&self) -> Option<(i64, i64)> {
+        let state = self.state.lock();
+        let safe = state.page.safe;
+        state.unread.is_none().then_some((checkpoint::read_time(safe.time), safe.next))
+    }
+
     /// Takes what a slave's master says of its timers, whose log this one has so far: the slave goes on from there when it
-    /// becomes the master.
-    pub fn copy_checkpoint(&self, page: &[u8]) -> io::Result<()> {
+    /// becomes the master. Gives the slot that is next, and how far the queue was read.
+    pub fn copy_checkpoint(&self, page: &[u8]) -> io::Result<(i64, i64)> {
         let page = page.try_into().map_err(|_| {
             let reason = format!("the master's timer check point has {} bytes, not {}", page.len(), checkpoint::JAVA_LENGTH);
             io::Error::new(io::ErrorKind::InvalidData, reason)
         })?;
-        let (found, version) = checkpoint::read_java_part(page);
+        let (read_time, next, version) = checkpoint::read_java_part(page);
         let mut state = self.state.lock();
         self.file.write_copied(page)?;
         self.unsynced.store(true, Ordering::Relaxed);
-        (state.unread, state.page.version) = (Some(found), version);
-        Ok(())
+        (state.unread, state.page.version) = (Some(Found::Java { read_time, next }), version);
+        Ok((read_time, next))
     }
 
     /// For `brokerStatus`: by how many ms delivery is behind, how many messages are not taken in, how many are pending.

@@ -1,6 +1,6 @@
 //! Registering a broker with its name servers: at the start, when topics change, and again and again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Registrar {
     pub async fn register_now(&self) {
         let ticket = self.broker.registration_begins();
         // Who looks behind its own registration sees itself alone.
-        self.look_for_newer_master().await;
+        self.look_at_group().await;
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         let all = async {
             for registering in self.register(round) {
@@ -99,17 +99,23 @@ impl Registrar {
         }
     }
 
-    /// A master of a group that finds another one in a newer epoch takes no messages any more, and follows it.
-    async fn look_for_newer_master(&self) {
-        if self.broker.is_slave() {
-            return;
-        }
+    /// A master of a group that finds another one in a newer epoch takes no messages any more, and follows it; a slave that
+    /// finds another broker under its number takes another one.
+    async fn look_at_group(&self) {
         let config = self.broker.config();
         // One that failed the last time would hold up this round; without any other it is the one to ask.
         let mut name_servers = config.name_servers();
         let failed = |name: &String| self.name_servers.lock().get(name).is_some_and(|known| known.failed);
         if !name_servers.iter().all(failed) {
             name_servers.retain(|name| !failed(name));
+        }
+        if self.broker.is_slave() {
+            let others = rejoin::others(&config, &self.broker.address(), &self.pool, name_servers).await;
+            let taken = others.map(|groups| groups.into_iter().flat_map(BTreeMap::into_keys).collect());
+            if let Err(error) = taken.and_then(|taken| Ok(self.broker.take_free_number(&taken)?)) {
+                tracing::warn!("whether another broker has this slave's brokerId, too, is not known: {error:#}");
+            }
+            return;
         }
         match rejoin::other_master(&config, &self.broker.address(), &self.pool, name_servers).await {
             Ok(other) if self.broker.meet(other.as_ref()) => self.reopen.notify_one(),

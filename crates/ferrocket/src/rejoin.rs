@@ -1,7 +1,7 @@
 //! A broker that comes back to its group asks who is the master now: an old master becomes a slave of a newer one, and
 //! what its log has beyond the place where that one took over is put aside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,11 +32,15 @@ pub async fn epochs_of(address: &str) -> Result<Option<EpochHistory>> {
     }
 }
 
-/// The newest master of this broker's group, where one of these name servers, which are asked side by side, knows another one
-/// than `own`. An error where nobody can say.
-pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool, name_servers: Vec<String>) -> Result<Option<Other>> {
-    let mut asked = name_servers.is_empty();
-    let mut asking = JoinSet::new();
+/// Who has which number in this broker's group, but for this one at `own`: of each of these name servers that answers. They
+/// are asked side by side. An error where none answers.
+pub async fn others(
+    config: &BrokerConfig,
+    own: &str,
+    pool: &Pool,
+    name_servers: Vec<String>,
+) -> Result<Vec<BTreeMap<i64, String>>> {
+    let (mut asked, mut groups, mut asking) = (name_servers.is_empty(), Vec::new(), JoinSet::new());
     for name_server in name_servers {
         let pool = pool.clone();
         asking.spawn(async move {
@@ -44,7 +48,6 @@ pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool, name_se
             (answer.and_then(|answer| answer.json::<ClusterInfo>()), name_server)
         });
     }
-    let mut masters = BTreeMap::new();
     for (answer, name_server) in asking.join_all().await {
         let mut info = match answer {
             Ok(info) => info,
@@ -54,24 +57,30 @@ pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool, name_se
             }
         };
         asked = true;
-        let Some(group) = info.broker_addr_table.remove(&config.broker_name) else { continue };
-        let other = |address: &&String| *address != own && !config.advertised_addresses.names(address);
-        if let Some(address) = group.broker_addrs.get(&MASTER_ID).filter(other) {
-            masters.insert(address.clone(), group.broker_addrs);
-        }
+        let Some(mut group) = info.broker_addr_table.remove(&config.broker_name) else { continue };
+        group.broker_addrs.retain(|_, address| *address != own && !config.advertised_addresses.names(address));
+        groups.push(group.broker_addrs);
     }
+    if asked { Ok(groups) } else { bail!("no name server says who is in the group") }
+}
+
+/// The newest master of this broker's group, where one of these name servers knows another one than `own`. An error where
+/// nobody can say.
+pub async fn other_master(config: &BrokerConfig, own: &str, pool: &Pool, name_servers: Vec<String>) -> Result<Option<Other>> {
+    let groups = others(config, own, pool, name_servers).await?;
+    let masters: BTreeSet<_> = groups.into_iter().filter_map(|mut numbers| numbers.remove(&MASTER_ID)).collect();
     let mut newest: Option<Other> = None;
-    for (address, numbers) in masters {
+    for address in masters {
         let epochs = epochs_of(&address).await;
         let epochs =
             epochs.with_context(|| format!("{address} is registered as the master, and can't be asked for its epochs"))?;
         if let Some(epochs) = epochs
             && newest.as_ref().is_none_or(|known| known.epochs.reign() < epochs.reign())
         {
-            newest = Some(Other { address, epochs, numbers });
+            newest = Some(Other { address, epochs });
         }
     }
-    if asked { Ok(newest) } else { bail!("no name server says who the master is") }
+    Ok(newest)
 }
 
 /// Has the settings and the log of a broker that is not open follow the master that its group has now. Gives the reason
@@ -90,7 +99,7 @@ pub async fn rejoin(config: &mut BrokerConfig, own: &str, config_file: Option<&P
             return Ok(Some(format!("another broker may have become the master of {}: {error:#}", config.broker_name)));
         }
     };
-    epochs::rejoin(Disk::default(), config, own, &other, |changed| {
+    epochs::rejoin(Disk::default(), config, &other, |changed| {
         let Some(path) = config_file else { return Ok(()) };
         stdx::atomic_file::write(path, &properties::change(&std::fs::read(path)?, changed))
     })

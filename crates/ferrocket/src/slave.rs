@@ -12,6 +12,10 @@ use protocol::requests::{
     GetAllConsumerOffset, GetAllDelayOffset, GetAllMessageRequestMode, GetAllSubscriptionGroup, GetAllTopicConfig,
     GetBrokerRuntimeInfo, GetTimerCheckPoint, GetTimerMetrics, Request, UpdateConsumerOffset,
 };
+use replication::epoch::EpochHistory;
+use tokio::time::Instant;
+
+use crate::rejoin;
 
 /// How often the master is asked (Java 4.9's period).
 const PERIOD: Duration = Duration::from_secs(10);
@@ -23,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Keeps the tables of a slave those of its master, while it is one.
 pub async fn run(broker: Arc<Broker>) {
     let pool = Pool::default();
-    let mut asked: Option<(String, tokio::time::Instant)> = None;
+    let mut asked = None;
     let mut delivered: Option<Delivered> = None;
     loop {
         tokio::time::sleep(LOOK).await;
@@ -31,13 +35,12 @@ pub async fn run(broker: Arc<Broker>) {
             (asked, delivered) = (None, None);
             continue;
         };
-        if asked.as_ref().is_some_and(|(address, _)| *address != master) {
-            delivered = None;
-        }
         if let Err(error) = broker.take_delivered(&mut delivered) {
             tracing::error!("how far the master at {master} has delivered delayed messages can't be noted: {error}");
         }
-        if asked.as_ref().is_some_and(|(address, at)| *address == master && at.elapsed() < PERIOD) {
+        // What its log is a copy of a slave knows after it has asked for the first time.
+        let of = (master.clone(), broker.epochs());
+        if asked.as_ref().is_some_and(|(known, at): &(_, Instant)| *known == of && at.elapsed() < PERIOD) {
             continue;
         }
         for (what, copied) in [
@@ -46,12 +49,12 @@ pub async fn run(broker: Arc<Broker>) {
             ("consumer offsets", offsets(&broker, &pool, &master).await),
             ("modes of consumer groups", modes(&broker, &pool, &master).await),
             ("numbers of timers", timer_metrics(&broker, &pool, &master).await),
-            ("delivered messages", look_at_delivered(&pool, &master, &mut delivered).await),
+            ("delivered messages", look_at_delivered(&pool, &of, &mut delivered).await),
         ] {
             let why = copied.err().map(|error| format!("the {what} of the master at {master} are not copied: {error:#}"));
             broker.note_wrong(&format!("copy_{}", what.replace(' ', "_")), why);
         }
-        asked = Some((master, tokio::time::Instant::now()));
+        asked = Some((of, Instant::now()));
     }
 }
 
@@ -68,7 +71,12 @@ async fn groups(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
 /// Copies the master's consumer offsets, and gives it back what consumers committed here while it was not there.
 async fn offsets(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
     let answer = pool.call(master, &GetAllConsumerOffset {}, &[], TIMEOUT).await?;
-    for ahead in broker.take_offsets(answer.json()?) {
+    let ahead = broker.take_offsets(answer.json()?);
+    // One whose log goes on otherwise may give those offsets to other messages.
+    if ahead.is_empty() || !broker.copies(rejoin::epochs_of(master).await?.as_ref()) {
+        return Ok(());
+    }
+    for ahead in ahead {
         let request = UpdateConsumerOffset {
             consumer_group: &ahead.group,
             topic: &ahead.topic,
@@ -92,8 +100,13 @@ async fn timer_metrics(broker: &Broker, pool: &Pool, master: &str) -> Result<()>
     Ok(())
 }
 
-/// Asks how far the master has delivered, where the answer before is not waited for any more.
-async fn look_at_delivered(pool: &Pool, master: &str, delivered: &mut Option<Delivered>) -> Result<()> {
+/// Asks how far the master has delivered, where the answer before is not waited for any more. It counts where the master
+/// has the same epochs behind it as the slave had before.
+async fn look_at_delivered(
+    pool: &Pool,
+    (master, own): &(String, Option<EpochHistory>),
+    delivered: &mut Option<Delivered>,
+) -> Result<()> {
     if delivered.is_some() {
         return Ok(());
     }
@@ -104,7 +117,8 @@ async fn look_at_delivered(pool: &Pool, master: &str, delivered: &mut Option<Del
     let figures: KvTable = figures.json()?;
     let end = figures.table.get("commitLogMaxOffset").and_then(|text| text.parse().ok());
     let end = end.context("it does not say where its log ends (commitLogMaxOffset)")?;
-    *delivered = Some(Delivered { end, delay_offsets, timers });
+    let epochs = rejoin::epochs_of(master).await?;
+    *delivered = (epochs.is_none() || epochs == *own).then_some(Delivered { epochs, end, delay_offsets, timers });
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use broker::epochs::{self, Other};
-use broker::{Broker, BrokerConfig, NoShell, Serving, Shell};
+use broker::{Broker, BrokerConfig, Delivered, NoShell, Serving, Shell};
 use bytes::BytesMut;
 use fastrand::Rng;
 use namesrv::{Namesrv, NamesrvConfig};
@@ -51,9 +51,14 @@ struct Node {
     registers_at: i64,
     connects_at: i64,
     asks_at: i64,
+    /// Whom it asked for tables last, and with which epochs; and what it was told has been delivered.
+    asked: Option<(usize, Option<EpochHistory>)>,
+    delivered: Option<Delivered>,
     /// The messages of its log that may be seen, with the end of each, and how far that was read.
     has: BTreeMap<u64, u64>,
     scanned: u64,
+    /// Messages that were cut from its log, where it followed another master, and that it has not got since.
+    cut: BTreeSet<u64>,
     /// Where its log ended when it was looked at last.
     written: u64,
 }
@@ -137,8 +142,11 @@ pub fn run(seed: u64, base: &Path) -> Result<Life> {
             registers_at: 0,
             connects_at: 0,
             asks_at: 0,
+            asked: None,
+            delivered: None,
             has: BTreeMap::new(),
             scanned: 0,
+            cut: BTreeSet::new(),
             written: 0,
         });
     }
@@ -240,18 +248,28 @@ impl World {
         Ok(epochs::history(&fastjson::from_slice::<EpochCache>(&answer.body)?.epoch_list))
     }
 
-    /// The newest other master that name servers know; `None` where nobody can say.
-    fn other_master(&self, node: usize) -> Result<Option<Option<Other>>> {
-        let (mut asked, mut newest) = (false, None::<Other>);
+    /// Who has which number but for this one, as name servers know it that answer.
+    fn others(&self, node: usize) -> Result<Vec<BTreeMap<i64, String>>> {
+        let mut groups = Vec::new();
         for namesrv in NAMESRVS {
             let Some(answer) = self.call(node, namesrv, &GetBrokerClusterInfo {}, &[])? else { continue };
-            asked = true;
             let mut info: ClusterInfo = fastjson::from_slice(&answer.body)?;
-            let Some(numbers) = info.broker_addr_table.remove("b").map(|group| group.broker_addrs) else { continue };
-            let Some(master) = numbers.get(&0).and_then(|at| node_at(at)).filter(|master| *master != node) else { continue };
+            let mut numbers = info.broker_addr_table.remove("b").map(|group| group.broker_addrs).unwrap_or_default();
+            numbers.retain(|_, at| node_at(at) != Some(node));
+            groups.push(numbers);
+        }
+        Ok(groups)
+    }
+
+    /// The newest other master that name servers know; `None` where nobody can say.
+    fn other_master(&self, node: usize) -> Result<Option<Option<Other>>> {
+        let (groups, mut newest) = (self.others(node)?, None::<Other>);
+        let asked = !groups.is_empty();
+        for numbers in groups {
+            let Some(master) = numbers.get(&0).and_then(|at| node_at(at)) else { continue };
             let Some(epochs) = self.epochs_of(node, master)? else { return Ok(None) };
             if newest.as_ref().is_none_or(|known| known.epochs.reign() < epochs.reign()) {
-                newest = Some(Other { address: address(master).to_string(), epochs, numbers });
+                newest = Some(Other { address: address(master).to_string(), epochs });
             }
         }
         Ok(asked.then_some(newest))
@@ -281,11 +299,16 @@ impl World {
         let disk = store::disk::Disk::watched(self.nodes[node].disk.clone());
         let mut config = self.config(node)?;
         let other = self.other_master(node)?;
+        if let Some((other, own)) = other.iter().flatten().next().zip(epochs::read(&self.nodes[node].directory)?)
+            && other.epochs.reign() >= own.reign()
+            && let Some(at) = own.parts_from(&other.epochs)
+        {
+            let Node { has, cut, .. } = &mut self.nodes[node];
+            cut.extend(has.iter().filter(|(_, end)| **end > at).map(|(id, _)| id));
+        }
         let shell = self.nodes[node].shell.clone();
         let followed = match &other {
-            Some(Some(other)) => {
-                epochs::rejoin(disk.clone(), &mut config, &own.to_string(), other, |changed| shell.keep_settings(changed))
-            }
+            Some(Some(other)) => epochs::rejoin(disk.clone(), &mut config, other, |changed| shell.keep_settings(changed)),
             _ => Ok(()),
         };
         let in_group = epochs::read(&self.nodes[node].directory)?;
@@ -309,6 +332,7 @@ impl World {
         at.life += 1;
         (at.has, at.scanned, at.written) = (BTreeMap::new(), 0, broker.store.written_and_persisted().0);
         (at.registers_at, at.connects_at, at.asks_at) = (self.now, self.now, self.now);
+        (at.asked, at.delivered) = (None, None);
         at.broker = Some(Arc::new(broker));
         Ok(())
     }
@@ -353,7 +377,6 @@ impl World {
             let from = self.nodes[node].scanned;
             let Some(slice) = broker.store.log_bytes(from, usize::MAX) else { return Ok(()) };
             let mut at = 0;
-            // The disk may have the beginning of a record that is copied.
             while let Some(bytes) = slice.bytes().get(at..)
                 && let Some((length, magic)) = record::peek(bytes).filter(|(length, _)| *length as usize <= bytes.len())
             {
@@ -364,13 +387,13 @@ impl World {
                 let record = record::decode(bytes)?;
                 if let Some(id) = std::str::from_utf8(record.body).ok().and_then(|text| text.trim().parse::<u64>().ok()) {
                     self.nodes[node].has.entry(id).or_insert(from + at as u64);
+                    self.nodes[node].cut.remove(&id);
                     *self.copies.entry(id).or_default() |= 1 << node;
                 }
             }
-            self.nodes[node].scanned = from + at as u64;
-            if at < slice.bytes().len() {
-                return Ok(());
-            }
+            let end = from + at as u64;
+            ensure!(at == slice.bytes().len(), "HALF: the log of {node} is to be seen beyond {end}, where no record begins");
+            self.nodes[node].scanned = end;
         }
     }
 }

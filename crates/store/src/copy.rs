@@ -321,8 +321,9 @@ mod tests {
         old.close().unwrap();
         let (end, options) = (old.visible(), old.options.clone());
         drop(old);
-        assert!(crate::cut(&options, parting).unwrap() > 0);
-        assert_eq!(crate::cut(&options, parting).unwrap(), 0, "once is enough");
+        assert!(crate::cut(&options, parting, || Ok(())).unwrap() > 0);
+        let again = crate::cut(&options, parting, || panic!("nothing is to be changed"));
+        assert_eq!(again.unwrap(), 0, "once is enough");
         let old = open(&here, Policy::Written);
         assert_eq!(old.visible(), parting);
         let mut aside: Vec<_> = std::fs::read_dir(here.path().join("cut")).unwrap().map(|e| e.unwrap().path()).collect();

@@ -68,8 +68,9 @@ impl Offsets {
         self.state.lock().own.insert((key(topic, group), queue));
     }
 
-    /// Becomes what the master has, but for what consumers committed here and the master is behind; gives that.
-    pub fn replace(&self, master: ConsumerOffsets) -> Vec<Committed> {
+    /// Becomes what the master has, but for what consumers committed here and the master is behind; gives that, up to
+    /// where queues end here.
+    pub fn replace(&self, master: ConsumerOffsets, end: impl Fn(&str, i32) -> i64) -> Vec<Committed> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let known = |(key, queue): &(String, i32)| master.offset_table.get(key).and_then(|queues| queues.get(queue)).copied();
@@ -78,7 +79,9 @@ impl Offsets {
         state.own.retain(|at| here(at) > known(at));
         let ahead = state.own.iter().filter_map(|at| {
             let (topic, group) = at.0.split_once(SEPARATOR)?;
-            Some(Committed { topic: topic.to_owned(), group: group.to_owned(), queue: at.1, offset: here(at)? })
+            let offset = here(at)?.min(end(topic, at.1));
+            let ahead = Committed { topic: topic.to_owned(), group: group.to_owned(), queue: at.1, offset };
+            (Some(offset) > known(at)).then_some(ahead)
         });
         let ahead: Vec<_> = ahead.collect();
         for (key, queues) in &master.offset_table {
@@ -276,14 +279,16 @@ mod tests {
             offset_table: [("T@g".to_owned(), BTreeMap::from([(0, a), (1, b)]))].into(),
             ..ConsumerOffsets::default()
         };
-        assert_eq!(slave.replace(master(5, 5)), []);
+        let replace = |offsets, end: i64| slave.replace(offsets, |_, _| end);
+        assert_eq!(replace(master(5, 5), 9), []);
         slave.commit_here("T", "g", 0, 9);
         slave.commit_here("T", "g", 1, 3);
         let ahead = vec![Committed { topic: "T".into(), group: "g".into(), queue: 0, offset: 9 }];
-        assert_eq!(slave.replace(master(6, 6)), ahead);
+        assert_eq!(replace(master(6, 6), 6), [], "messages that are in no queue here the master may not have, either");
+        assert_eq!(replace(master(6, 6), 9), ahead);
         assert_eq!((slave.committed("T", "g", 0), slave.committed("T", "g", 1)), (Some(9), Some(6)));
-        assert_eq!(slave.replace(master(9, 6)), []);
-        assert_eq!(slave.replace(master(2, 6)), [], "a reset on the master is no step back of the slave's");
+        assert_eq!(replace(master(9, 6), 9), []);
+        assert_eq!(replace(master(2, 6), 9), [], "a reset on the master is no step back of the slave's");
         assert_eq!(slave.committed("T", "g", 0), Some(2));
     }
 }

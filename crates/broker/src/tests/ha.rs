@@ -1,6 +1,6 @@
 //! Masters and slaves without a network.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use protocol::requests::{GetBrokerEpochCache, GetBrokerHaStatus, PromoteSlave, PromoteSlaveReply, UpdateConsumerOffset};
 use replication::epoch::EpochHistory;
@@ -8,6 +8,7 @@ use replication::ha::{LinkError, SlaveLink};
 use store::CopyError;
 
 use super::*;
+use crate::Delivered;
 use crate::epochs::{self, NoCopy, Other};
 
 /// What a send is answered at once, if it is.
@@ -74,7 +75,17 @@ fn copy(master: &World, slave: &World, now: i64) {
     }
     let table = |(data_version, topic_config_table)| protocol::bodies::TopicTable { data_version, topic_config_table };
     slave.broker.take_topics(table(master.broker.topics.all())).unwrap();
-    slave.broker.take_delay_offsets(&master.broker.schedule.file()).unwrap();
+    take_delivered(slave, delivered(master, offset));
+}
+
+/// What a slave is told of what its master has delivered.
+fn delivered(master: &World, end: u64) -> Delivered {
+    Delivered { epochs: master.broker.epochs(), end, delay_offsets: master.broker.schedule.file().into(), timers: None }
+}
+
+fn take_delivered(slave: &World, delivered: Delivered) {
+    slave.broker.sync(2).unwrap();
+    slave.broker.take_delivered(&mut Some(delivered)).unwrap();
 }
 
 #[test]
@@ -168,8 +179,7 @@ fn what_an_old_master_answers_late_changes_nothing_in_a_new_one() {
     let (master, slave) = (world(""), world(SLAVE));
     master.send(1, "T", "", "a");
     let late = |(data_version, topic_config_table)| protocol::bodies::TopicTable { data_version, topic_config_table };
-    let (topics, offsets, delays) =
-        (late(master.broker.topics.all()), master.broker.offsets.all(), master.broker.schedule.file());
+    let (topics, offsets, delays) = (late(master.broker.topics.all()), master.broker.offsets.all(), delivered(&master, 0));
     let groups = master.broker.groups.file();
     copy(&master, &slave, 2);
     promote(&slave, false).unwrap();
@@ -188,7 +198,7 @@ fn what_an_old_master_answers_late_changes_nothing_in_a_new_one() {
     broker.take_topics(topics).unwrap();
     broker.take_groups(groups).unwrap();
     assert_eq!(broker.take_offsets(offsets), []);
-    broker.take_delay_offsets(&delays).unwrap();
+    take_delivered(&slave, delays);
     assert!(broker.follow(EpochHistory::default()).is_err());
     assert!(tables() == before);
     assert_eq!(broker.epochs().unwrap().current(), 1);
@@ -206,13 +216,13 @@ fn reopen_to_follow(world: World, address: &str, master: &World) -> World {
     let mut config = BrokerConfig::clone(&broker.config());
     broker.close(9).unwrap();
     drop(broker);
-    let other = Other { address: address.into(), epochs: epochs_of(master), numbers: BTreeMap::from([(0, address.into())]) };
+    let other = Other { address: address.into(), epochs: epochs_of(master) };
     let mut kept = String::new();
     let keep = |lines: &[Entry]| {
         kept.extend(lines.iter().map(|line| format!("{}={}\n", line.key, line.value)));
         Ok(())
     };
-    epochs::rejoin(store::disk::Disk::default(), &mut config, "127.0.0.1:10911", &other, keep).unwrap();
+    epochs::rejoin(store::disk::Disk::default(), &mut config, &other, keep).unwrap();
     let settings = settings + &kept;
     World { broker: open(directory.path(), &settings), directory, settings }
 }
@@ -319,7 +329,7 @@ fn of_two_that_are_promoted_at_once_one_follows_the_other() {
         promote(slave, false).unwrap();
         slave.send(6, "T", "", body);
     }
-    let known = |world: &World| Other { address: "x".into(), epochs: epochs_of(world), numbers: BTreeMap::new() };
+    let known = |world: &World| Other { address: "x".into(), epochs: epochs_of(world) };
     assert!(!one.broker.meet(Some(&known(&other))), "it has more of the old master's log");
     assert_eq!(one.send(6, "T", "", "z").code, codes::SUCCESS);
     assert!(other.broker.meet(Some(&known(&one))));
@@ -383,8 +393,9 @@ fn a_slave_that_becomes_the_master_delivers_the_timers_that_the_master_had_not()
     let point = master.ask(HALF_PAST + 3000, &peer(1), &GetTimerCheckPoint {}, &[]).body;
     later(HALF_PAST + 5000, "third");
     copy(&master, &slave, HALF_PAST + 3000);
-    assert!(slave.broker.take_timer_check_point(&point[1..]).is_err());
-    slave.broker.take_timer_check_point(&point).unwrap();
+    let told = |page| Some(Delivered { timers: Some(page), ..delivered(&master, 0) });
+    assert!(slave.broker.take_delivered(&mut told(point.slice(1..))).is_err());
+    slave.broker.take_delivered(&mut told(point)).unwrap();
     slave.broker.tick(HALF_PAST + 9000);
     assert_eq!(end(&slave), end(&master), "a slave delivers nothing");
     let slave = slave.kill_and_open();
@@ -437,4 +448,68 @@ fn a_send_that_waits_for_the_disk_alone_stands_behind_none_that_waits_for_a_slav
     broker.tick(5010);
     assert_eq!(pushed(&producer), [codes::SLAVE_NOT_AVAILABLE], "Java says this rather than that the disk is late");
     assert_eq!(broker.waiting_sends(5010), (1, 5010));
+}
+
+#[test]
+fn what_was_delivered_beyond_a_cut_is_delivered_again() {
+    let (old, slave, third) = (world(""), world(SLAVE), world("brokerRole=SLAVE\nbrokerId=2\nlistenPort=10921\n"));
+    for slave in [&slave, &third] {
+        slave.broker.follow(epochs_of(&old)).unwrap();
+    }
+    let timer = format!("TIMER_DELIVER_MS\u{1}{}\u{2}", HALF_PAST + 2000);
+    for (text, body) in [("DELAY\u{1}1\u{2}", "delayed"), (&timer, "timer")] {
+        assert_eq!(old.send(HALF_PAST, "T", text, body).code, codes::SUCCESS);
+    }
+    for now in [HALF_PAST, HALF_PAST + 100] {
+        old.broker.tick(now);
+        old.broker.tend_store(HALF_PAST + 6000);
+        copy(&old, &slave, now);
+    }
+    let end = slave.broker.store.visible();
+    old.broker.tick(HALF_PAST + 9000);
+    assert_eq!(old.all_bodies(HALF_PAST + 9000, "T"), ["delayed", "timer"]);
+    old.broker.tend_store(HALF_PAST + 20_000);
+    let told = delivered(&old, old.broker.store.visible());
+    copy(&old, &third, HALF_PAST + 20_000);
+    assert_eq!(promote(&slave, false), Ok((1, end as i64)));
+    // Its log is as long as the old master's, and no copy of it.
+    slave.send(HALF_PAST, "U", "", &"x".repeat(2000));
+    assert!(third.broker.copies(told.epochs.as_ref()) && !slave.broker.copies(told.epochs.as_ref()));
+    for behind in [old, third] {
+        let behind = reopen_to_follow(behind, "127.0.0.1:10911", &slave);
+        assert_eq!(behind.broker.store.visible(), end);
+        let mut late = Some(Delivered { epochs: Some(EpochHistory::default()), ..delivered(&slave, 0) });
+        behind.broker.take_delivered(&mut late).unwrap();
+        assert!(late.is_none(), "what another log's master says is dropped");
+        promote(&behind, true).unwrap();
+        behind.broker.tick(HALF_PAST + 30_000);
+        assert_eq!(behind.all_bodies(HALF_PAST + 30_000, "T"), ["delayed", "timer"]);
+    }
+}
+
+#[test]
+fn a_slave_that_has_less_than_its_masters_epochs_is_not_promoted_by_mistake() {
+    let (master, slave) = (world(""), world(SLAVE));
+    slave.broker.follow(epochs_of(&master)).unwrap();
+    master.send(1, "T", "", "a");
+    let master = master.kill_and_open();
+    slave.broker.follow(epochs_of(&master)).unwrap();
+    assert!(promote(&slave, false).unwrap_err().contains("another slave may have what is between; -f promotes"));
+    copy(&master, &slave, 2);
+    assert!(promote(&slave, false).is_ok());
+}
+
+#[test]
+fn of_two_slaves_with_one_number_the_one_that_finds_the_other_takes_a_free_one() {
+    let (master, slave) = (world(""), world(SLAVE));
+    let taken = BTreeSet::from([0, 1, 2]);
+    let number = |world: &World, taken| {
+        world.broker.take_free_number(&taken).unwrap();
+        world.broker.config().broker_id
+    };
+    assert_eq!(number(&slave, taken.clone()), 1, "it is in no group of this project's brokers");
+    slave.broker.follow(epochs_of(&master)).unwrap();
+    assert_eq!(number(&slave, BTreeSet::from([0, 2])), 1);
+    assert_eq!((number(&slave, taken.clone()), slave.broker.is_slave()), (3, true));
+    assert_eq!(number(&master, taken), 0, "masters are told apart by their epochs");
 }

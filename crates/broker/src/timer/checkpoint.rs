@@ -117,11 +117,11 @@ impl Checkpoint {
     }
 }
 
-/// What the part of the page says that Java knows.
-pub fn read_java_part(page: &[u8; JAVA_LENGTH]) -> (Found, DataVersion) {
+/// What the part of the page says that Java knows: the slot that is next, and how far the queue was read.
+pub fn read_java_part(page: &[u8; JAVA_LENGTH]) -> (i64, i64, DataVersion) {
     let number = |nth: usize| page.as_chunks().0.get(nth).map_or(0, |part| i64::from_be_bytes(*part));
     let version = DataVersion { state_version: number(4), timestamp: number(5), counter: number(6) };
-    (Found::Java { read_time: number(0), next: number(2) }, version)
+    (number(0), number(2), version)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use broker::epochs::NoCopy;
-use broker::{Delivered, Master, Step};
+use broker::{Master, Step};
 use protocol::bodies::TopicTable;
 use protocol::requests::*;
 use protocol::{codes, fastjson, record};
@@ -144,9 +144,15 @@ impl World {
             self.nodes[node].connects_at = self.now + 1000;
             self.connect(own, &broker)?;
         }
-        if broker.is_slave() && self.nodes[node].asks_at <= self.now {
+        broker.take_delivered(&mut self.nodes[node].delivered).map_err(anyhow::Error::msg)?;
+        let Some(master) = broker.master().address.as_deref().and_then(node_at).filter(|_| broker.is_slave()) else {
+            return Ok(());
+        };
+        let of = (master, broker.epochs());
+        if self.nodes[node].asks_at <= self.now || self.nodes[node].asked.as_ref() != Some(&of) {
             self.nodes[node].asks_at = self.now + 10_000;
-            self.ask_tables(own, &broker)?;
+            self.nodes[node].asked = Some(of.clone());
+            self.ask_tables(own, of)?;
         }
         Ok(())
     }
@@ -160,11 +166,12 @@ impl World {
         Ok(())
     }
 
-    /// Looks for a newer master, and registers, as `registration` does.
+    /// Looks for a newer master and for who has the same number, and registers, as `registration` does.
     fn register(&mut self, own: (usize, u64), broker: &Broker) -> Result<()> {
-        if !broker.is_slave()
-            && let Some(other) = self.other_master(own.0)?
-        {
+        if broker.is_slave() {
+            let taken = self.others(own.0)?.into_iter().flat_map(BTreeMap::into_keys).collect();
+            self.later(300, move |world| Ok(world.open_life(own).map_or(Ok(()), |slave| slave.take_free_number(&taken))?));
+        } else if let Some(other) = self.other_master(own.0)? {
             self.later(300, move |world| match world.open_life(own) {
                 Some(broker) if broker.meet(other.as_ref()) => world.reopen(own.0),
                 _ => Ok(()),
@@ -259,6 +266,7 @@ impl World {
                 Err(error) => {
                     // Epochs were told apart before: no byte that differs ever comes.
                     ensure!(!error.to_string().contains("is another one than"), "DIFFERENT: {error}");
+                    tracing::debug!("{} broker {} does not take the log: {error}", self.now, stream.slave.0);
                     return Ok(false);
                 }
             }
@@ -280,26 +288,28 @@ impl World {
         Ok(true)
     }
 
-    /// Asks for a master's tables; the answers come when this may be no slave any more.
-    fn ask_tables(&mut self, own: (usize, u64), broker: &Broker) -> Result<()> {
-        let Some(to) = broker.master().address.as_deref().and_then(node_at) else { return Ok(()) };
+    /// Asks for a master's tables and then for its epochs; the answers come when this may be no slave any more.
+    fn ask_tables(&mut self, own: (usize, u64), (to, before): (usize, Option<EpochHistory>)) -> Result<()> {
         let Some(topics) = self.call(own.0, to, &GetAllTopicConfig {}, &[])? else { return Ok(()) };
         let (topics, groups) =
             (fastjson::from_slice::<TopicTable>(&topics.body)?, self.call(own.0, to, &GetAllSubscriptionGroup {}, &[])?);
         let (offsets, delays) =
             (self.call(own.0, to, &GetAllConsumerOffset {}, &[])?, self.call(own.0, to, &GetAllDelayOffset {}, &[])?);
-        let Some(master) = self.nodes[to].broker.clone() else { return Ok(()) };
-        let end = master.store.written_and_persisted().0;
-        let mut delivered = delays.map(|answer| Delivered { end, delay_offsets: answer.body, timers: None });
         self.later(4000, move |world| {
+            let Some(master) = world.nodes[to].broker.clone() else { return Ok(()) };
+            let end = master.store.written_and_persisted().0;
+            let epochs = world.epochs_of(own.0, to)?;
             let Some(broker) = world.open_life(own) else { return Ok(()) };
             broker.take_topics(topics)?;
             if let Some(answer) = groups {
                 broker.take_groups(fastjson::from_slice(&answer.body)?)?;
             }
-            broker.take_delivered(&mut delivered).map_err(anyhow::Error::msg)?;
+            let delivered = delays.filter(|_| epochs.is_some() && epochs == before);
+            world.nodes[own.0].delivered =
+                delivered.map(|answer| Delivered { epochs: epochs.clone(), end, delay_offsets: answer.body, timers: None });
             let Some(answer) = offsets else { return Ok(()) };
-            for ahead in broker.take_offsets(fastjson::from_slice(&answer.body)?) {
+            let ahead = broker.take_offsets(fastjson::from_slice(&answer.body)?);
+            for ahead in ahead.iter().filter(|_| epochs.is_some() && broker.copies(epochs.as_ref())) {
                 let (consumer_group, topic) = (ahead.group.as_str(), ahead.topic.as_str());
                 let request = UpdateConsumerOffset { consumer_group, topic, queue_id: ahead.queue, commit_offset: ahead.offset };
                 world.call(own.0, to, &request, &[])?;
@@ -389,8 +399,11 @@ impl World {
             if (number, start, master) > (self.newest.0, self.newest.1, self.newest.2.as_str()) {
                 self.newest = (number, start, master.to_owned());
                 self.holder = node;
-                let (has, sure) = (&self.nodes[node].has, self.sync_flush && self.sync_master);
-                let lost = self.must.iter().find(|id| sure && self.copies[*id] & 1 << node != 0 && !has.contains_key(*id));
+                let Node { has, cut, .. } = &self.nodes[node];
+                let sure = self.sync_flush && self.sync_master;
+                // Who was cut to follow another one, and is promoted before it has the rest again, never was in sync.
+                let had = |id: &&u64| self.copies[*id] & 1 << node != 0 && !cut.contains(*id);
+                let lost = self.must.iter().find(|id| sure && had(id) && !has.contains_key(*id));
                 ensure!(lost.is_none(), "LOST: message {lost:?}, which {node} had when it was promoted");
                 self.must.retain(|id| has.contains_key(id));
             }
