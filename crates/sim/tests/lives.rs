@@ -35,3 +35,8 @@ fn what_was_acknowledged_outlives_crashes() {
 fn what_was_promised_is_delivered_in_time_in_order_and_as_often_as_it_may_be() {
     live("broker", 15, sim::run_broker);
 }
+
+#[test]
+fn a_group_keeps_what_it_promised_whoever_is_promoted() {
+    live("group", 30, sim::run_group);
+}
