@@ -139,7 +139,7 @@ pub fn rejoin(
         // Any but the master's; where another slave has it, this one takes another before it registers.
         let id = names::MASTER_ID + 1;
         tracing::warn!(
-            "{} has become the master of {} in epoch {}: this broker, its master in epoch {}, follows as a slave",
+            "{} has become the master of {} in epoch {}: this broker, its master in epoch {}, follows as slave {id}",
             other.address,
             config.broker_name,
             other.epochs.current(),
