@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use broker::{Broker, Master};
+use anyhow::Result;
+use broker::{Broker, BrokerConfig, Master};
 use bytes::Bytes;
-use net::client::{Answer, Client, ClientError, Pool};
+use net::client::{self, Answer, Client, ClientError, Pool};
 use net::now_ms;
 use parking_lot::Mutex;
 use protocol::bodies::TopicRouteData;
@@ -110,9 +111,7 @@ impl Registrar {
             name_servers.retain(|name| !failed(name));
         }
         if self.broker.is_slave() {
-            let others = rejoin::others(&config, &self.broker.address(), &self.pool, name_servers).await;
-            let taken = others.map(|groups| groups.into_iter().flat_map(BTreeMap::into_keys).collect());
-            if let Err(error) = taken.and_then(|taken| Ok(self.broker.take_free_number(&taken)?)) {
+            if let Err(error) = self.look_for_number(&config, name_servers).await {
                 tracing::warn!("whether another broker has this slave's brokerId, too, is not known: {error:#}");
             }
             return;
@@ -122,6 +121,18 @@ impl Registrar {
             Ok(_) => {}
             Err(error) => tracing::warn!("whether another broker has become the master is not known: {error:#}"),
         }
+    }
+
+    async fn look_for_number(&self, config: &BrokerConfig, name_servers: Vec<String>) -> Result<()> {
+        let groups = rejoin::others(config, &self.broker.address(), &self.pool, name_servers).await?;
+        let taken: BTreeMap<i64, String> = groups.into_iter().flatten().collect();
+        // Where nobody is there it was this slave itself, before its address changed.
+        if let Some(address) = taken.get(&config.broker_id)
+            && client::dial(address).await.is_ok()
+        {
+            self.broker.take_free_number(&taken.into_keys().collect())?;
+        }
+        Ok(())
     }
 
     /// Registers with the name servers that do not have what a round is for, those aside with which a registration is under
