@@ -16,8 +16,9 @@ pub use link::{Answer, Fields, Link, framed, pull_request, send_request, write_r
 pub use pop::{Popped, Popper};
 pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// How long anything may take before a test gives up; far more than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -55,6 +56,22 @@ pub fn wait_for_route(server: &str, topic: &str) {
         let list = std::process::Command::new(binary()).args(["admin", "topicList", "-n", server]).output().unwrap();
         String::from_utf8_lossy(&list.stdout).lines().any(|line| line == topic).then_some(())
     });
+}
+
+/// The time in ms since 1970.
+pub fn now() -> i64 {
+    UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
+}
+
+/// The same in order.
+pub fn sorted(mut all: Vec<String>) -> Vec<String> {
+    all.sort();
+    all
+}
+
+/// The same without their order.
+pub fn set(all: &[String]) -> BTreeSet<&str> {
+    all.iter().map(String::as_str).collect()
 }
 
 /// Says that a test can't run here; where everything has to run, that is a failure.

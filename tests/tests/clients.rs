@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use tests::{Client, Server, Setup, go_client, java_client, wait_for_route};
+use tests::{Client, Server, Setup, go_client, java_client, set, wait_for_route};
 
 /// What a client library can do beyond the least.
 #[derive(Clone, Copy)]
@@ -22,10 +22,6 @@ const JAVA_4_7: Abilities = Abilities { lite_pull: true, ..JAVA_4_2 };
 /// 2.0.0 writes no number of queues into the header of a batch, which Java's broker refuses as well.
 const GO_2_0: Abilities = Abilities { batch: false, pull: Some("FOUND"), view: false, lite_pull: false };
 const GO_2_1: Abilities = Abilities { batch: true, ..GO_2_0 };
-
-fn set(bodies: &[String]) -> BTreeSet<&str> {
-    bodies.iter().map(String::as_str).collect()
-}
 
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}{n}")).collect()

@@ -3,14 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use tests::{Client, Server, Setup, binary, go_client, java_client, wait_for, wait_for_route};
+use tests::{Client, Server, Setup, binary, go_client, java_client, set, wait_for, wait_for_route};
 
 const SETTINGS: &str = "enablePropertyFilter=true\ntraceTopicEnable=true\nmessageDelayLevel=1s 1s 1s 1s\n";
 const TRACES: &str = "RMQ_SYS_TRACE_TOPIC";
-
-fn set(bodies: &[String]) -> BTreeSet<&str> {
-    bodies.iter().map(String::as_str).collect()
-}
 
 fn topics(server: &str) -> Vec<String> {
     let list = std::process::Command::new(binary()).args(["admin", "topicList", "-n", server]).output().unwrap();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use protocol::bodies::{HeartbeatData, ProducerData};
 use protocol::{Header, fastjson, message_id, properties, record};
-use tests::{Answer, Fields, JavaServer, Link, Server, Setup, binary, wait_for};
+use tests::{Answer, Fields, JavaServer, Link, Server, Setup, binary, now, wait_for};
 
 const END_TRANSACTION: i32 = 37;
 const CHECK_TRANSACTION_STATE: i32 = 39;
@@ -134,10 +134,6 @@ impl From<&record::Record<'_>> for Stored {
                 .collect(),
         }
     }
-}
-
-fn now() -> i64 {
-    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
 }
 
 /// Outcomes that do not fit: what they are called, what is changed, and whether the remark is Java's.

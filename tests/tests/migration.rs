@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use protocol::{Header, record};
-use tests::{Client, Group, Link, Popper, Whose, binary, java_client, pull_request, send_request, wait_for};
+use tests::{Client, Group, Link, Popper, Whose, binary, java_client, now, pull_request, send_request, wait_for};
 
 const SLAVE: &str = "brokerId=1\nbrokerRole=SLAVE\n";
 
@@ -79,10 +79,6 @@ fn migrations_fail(client: &mut Client, group: &mut Group, java: usize, slave: u
 /// How long what is under way waits, in ms: longer than a busy machine takes to replace a broker. It is that of delay level 3.
 const WAIT_MS: i64 = 20_000;
 const WAITS: &str = "brokerName=broker-a\nmessageDelayLevel=1s 5s 20s\n";
-
-fn now() -> i64 {
-    UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
-}
 
 /// Leaves half messages, a delayed message and, with 5.x, a timer and messages that were popped. Gives when they are due.
 fn leave_under_way(client: &mut Client, server: &str, broker: &str, version: &str) -> i64 {

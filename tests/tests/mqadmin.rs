@@ -30,9 +30,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 fn sorted(text: &str) -> Vec<String> {
-    let mut all = lines(text);
-    all.sort();
-    all
+    tests::sorted(lines(text))
 }
 
 /// What may differ from one moment to the next: rates, ages, disk.

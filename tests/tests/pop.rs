@@ -1,12 +1,7 @@
 //! POP with the unchanged Java client 5.4.0, which has the broker give it queues: acknowledged once and for all, back
 //! after a failure, back after a kill of the broker and of the time at which it is visible again.
 
-use tests::{Exchange, Popped, Popper, Server, Setup, Whose, java_client, wait_for};
-
-fn sorted(mut bodies: Vec<String>) -> Vec<String> {
-    bodies.sort();
-    bodies
-}
+use tests::{Exchange, Popped, Popper, Server, Setup, Whose, java_client, sorted, wait_for};
 
 /// What nobody acknowledges comes back after five seconds, the least that the client asks for; what is handed back after
 /// ten, the client's first delay. Both come under their own topic, counted.

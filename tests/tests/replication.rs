@@ -1,10 +1,8 @@
 //! Masters and slaves: logs are the same bytes, whoever's they are, and a consumer reads on from the slave.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use protocol::Header;
 use rustix::process::Signal;
-use tests::{Client, Group, Link, Whose, java_client, send_request, wait_for, wait_for_route};
+use tests::{Client, Group, Link, Whose, java_client, now, send_request, sorted, wait_for, wait_for_route};
 
 const CLIENT: &str = "4.9.4";
 
@@ -13,11 +11,6 @@ fn send(client: &mut Client, group: &Group, topic: &str, count: usize) -> Vec<St
     let prefix = format!("{}-", "x".repeat(3000));
     client.call(&["sendAsync", &group.name_server(), topic, &prefix, &count.to_string()]);
     (0..count).map(|number| format!("{prefix}{number}")).collect()
-}
-
-fn sorted(mut bodies: Vec<String>) -> Vec<String> {
-    bodies.sort();
-    bodies
 }
 
 /// A master that waits for its slave longer than a busy machine holds one up, and not as long as clients wait for it.
@@ -169,8 +162,7 @@ fn a_slave_is_promoted_and_the_old_master_follows_it() {
 /// What a slave of 5.x copies beside what one of 4.x does.
 fn timers_wait_and_a_group_pops(group: &Group, broker: &str, topic: &str) {
     let mut link = Link::to(broker);
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let in_an_hour = format!("WAIT\u{1}false\u{2}TIMER_DELIVER_MS\u{1}{}\u{2}", since_1970.as_millis() + 3_600_000);
+    let in_an_hour = format!("WAIT\u{1}false\u{2}TIMER_DELIVER_MS\u{1}{}\u{2}", now() + 3_600_000);
     for _ in 0..3 {
         let answer = link.request(&send_request(topic, 4, 0, &in_an_hour), b"later");
         assert_eq!(Header::decode(&answer).unwrap().code, 0);

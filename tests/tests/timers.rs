@@ -6,17 +6,13 @@ use base64::engine::general_purpose::URL_SAFE;
 use bytes::BytesMut;
 use protocol::{Header, codes, message_id, properties, record};
 use tests::{
-    Answer, Exchange, Fields, JavaServer, Link, PATIENCE, Server, Setup, Whose, java_client, pull_request, wait_for,
+    Answer, Exchange, Fields, JavaServer, Link, PATIENCE, Server, Setup, Whose, java_client, now, pull_request, wait_for,
     write_request,
 };
 
 const SEND: i32 = 310;
 const RECALL: i32 = 370;
 const SETTINGS: &str = "recallMessageEnable=true\n";
-
-fn now() -> i64 {
-    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
-}
 
 /// A connection that writes requests as Java's clients do.
 struct Peer {

@@ -3,16 +3,11 @@
 
 use std::process::Command;
 
-use tests::{Client, Server, Setup, binary, go_client, java_client, wait_for};
+use tests::{Client, Server, Setup, binary, go_client, java_client, sorted, wait_for};
 
 /// Questions come four seconds after a half message, which leaves a client on a busy machine the time to end it first,
 /// and every half second.
 const SETTINGS: &str = "transactionTimeOut=4000\ntransactionCheckInterval=500\ntransactionCheckMax=3\n";
-
-fn sorted(mut bodies: Vec<String>) -> Vec<String> {
-    bodies.sort();
-    bodies
-}
 
 /// `driver` is the part of the client's driver that knows its way to set a listener.
 fn transactions(mut client: Client, driver: &str) {

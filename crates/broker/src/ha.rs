@@ -77,11 +77,6 @@ pub enum FollowError {
     Copy(#[from] CopyError),
 }
 
-/// An address without the port, which is another one at each try.
-fn host(address: &str) -> &str {
-    address.rsplit_once(':').map_or(address, |(host, _)| host)
-}
-
 /// A slave's connection with its master.
 #[derive(Default)]
 struct Link {
@@ -110,9 +105,7 @@ impl Broker {
         if self.is_slave() {
             return Err(ServeError::NotNow(format!("{} is a slave itself and has no slaves", self.address())));
         }
-        if self.is_news(host(&address), "has connected", now) {
-            tracing::info!("slave {address} has connected");
-        }
+        self.tell_of_slave(&address, "has connected", now);
         self.slave_joined(id, address);
         Ok(Serving { id, link: MasterLink::new(now) })
     }
@@ -149,14 +142,19 @@ impl Broker {
         })
     }
 
-    /// A slave's connection has ended. One that is refused tries again every second; each reason is told once a minute.
+    /// Tells what has become of a slave, once a minute: one that is refused tries again every second, from another port.
+    pub fn tell_of_slave(&self, address: &str, what: &str, now: i64) {
+        if self.is_news(address.rsplit_once(':').map_or(address, |(host, _)| host), what, now) {
+            tracing::warn!("slave {address} {what}");
+        }
+    }
+
+    /// A slave's connection has ended.
     pub fn slave_left(&self, id: u64, why: &str, now: i64) {
         let Some(Peer { address, acked, .. }) = self.ha.replicas.lock().left(id) else { return };
         self.ha.slaves.fetch_sub(1, Ordering::Relaxed);
-        if self.is_news(host(&address), why, now) {
-            let had = acked.map_or("nothing that it told of".into(), |end| format!("the log up to {end}"));
-            tracing::info!("slave {address} is gone with {had}: {why}");
-        }
+        let had = acked.map_or("nothing that it told of".into(), |end| format!("the log up to {end}"));
+        self.tell_of_slave(&address, &format!("is gone with {had}: {why}"), now);
     }
 
     /// A slave has the log up to `end`.

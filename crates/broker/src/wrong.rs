@@ -23,7 +23,7 @@ type Said = Mutex<BTreeMap<(String, String), i64>>;
 
 impl Broker {
     /// Whether `what` happens to `whom` for the first time within a minute, and is to be told; figures in it do not count.
-    pub fn is_news(&self, whom: &str, what: &str, now: i64) -> bool {
+    pub(crate) fn is_news(&self, whom: &str, what: &str, now: i64) -> bool {
         let mut said = self.wrong.said.lock();
         said.retain(|_, at| now - *at < SAID_FOR);
         let key = (whom.to_owned(), what.replace(|c: char| c.is_ascii_digit(), ""));

@@ -72,9 +72,7 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener, grew: watch::Receive
         };
         arrived.fetch_add(1, Ordering::Relaxed);
         let Ok(permit) = room.clone().try_acquire_owned() else {
-            if broker.is_news(&address.ip().to_string(), "too many", now_ms()) {
-                tracing::warn!("slave {address} is refused: {MAX_SLAVES} are connected");
-            }
+            broker.tell_of_slave(&address.to_string(), &format!("is refused: {MAX_SLAVES} are connected"), now_ms());
             continue;
         };
         let (broker, grew) = (broker.clone(), grew.clone());
@@ -94,12 +92,7 @@ async fn serve_slave(broker: Arc<Broker>, stream: TcpStream, address: SocketAddr
     let now = now_ms();
     let serving = match broker.serve(id, address.to_string(), now) {
         Ok(serving) => serving,
-        Err(why) => {
-            if broker.is_news(&address.ip().to_string(), &why.to_string(), now) {
-                tracing::warn!("slave {address} is sent nothing: {why}");
-            }
-            return;
-        }
+        Err(why) => return broker.tell_of_slave(&address.to_string(), &format!("is sent nothing: {why}"), now),
     };
     let (serving, reported) = (Mutex::new(serving), Notify::new());
     let ended = async {

@@ -51,16 +51,12 @@ fn lines(text: &str) -> Vec<String> {
 
 /// Java's hash maps have no order.
 fn sorted(text: &str) -> Vec<String> {
-    let mut all = lines(text);
-    all.sort();
-    all
+    tests::sorted(lines(text))
 }
 
 /// Lines with `#` for each number and one blank for several: what does not change with time.
 fn shape(text: &str) -> Vec<String> {
-    let mut all: Vec<String> = lines(text).iter().map(|line| without_numbers(line)).collect();
-    all.sort();
-    all
+    tests::sorted(lines(text).iter().map(|line| without_numbers(line)).collect())
 }
 
 fn without_numbers(line: &str) -> String {
