@@ -25,7 +25,7 @@ pub enum Request {
     Hide(Held, i64, i64, Written),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Message {
     /// When it may be seen at the earliest, in ms.
     due: i64,
@@ -153,17 +153,8 @@ impl World {
     fn send_popped(&mut self, broker: &Broker) -> Result<()> {
         let (id, delay) = (self.popping.messages.len(), if self.rng.bool() { self.rng.i64(1..120_000) } else { 0 });
         let timer = if delay > 0 { format!("TIMER_DELAY_MS\u{1}{delay}\u{2}UNIQ_KEY\u{1}k{id}\u{2}") } else { String::new() };
-        self.popping.messages.push(Message {
-            due: self.now + delay,
-            timed: delay > 0,
-            physical: None,
-            recall_handle: None,
-            copies: 1,
-            hidden: Vec::new(),
-            acked: Vec::new(),
-            recalled: None,
-            may_be_done: false,
-        });
+        let message = Message { due: self.now + delay, timed: delay > 0, copies: 1, ..Message::default() };
+        self.popping.messages.push(message);
         let (queue_id, body) = (self.rng.i32(0..QUEUES), self.body(id as u64));
         self.life.messages += 1;
         self.ask(broker, &send_request(TOPIC, queue_id, &timer, self.now), body.as_bytes(), |_| Request::Send(id))
@@ -194,20 +185,9 @@ impl World {
     }
 
     fn pop(&mut self, broker: &Broker, invisible_time: i64) -> Result<()> {
-        let request = PopMessage {
-            consumer_group: GROUP,
-            topic: TOPIC,
-            queue_id: -1,
-            max_msg_nums: 8,
-            invisible_time,
-            poll_time: 0,
-            born_time: None,
-            init_mode: 0,
-            exp_type: None,
-            exp: None,
-            order: None,
-            attempt_id: None,
-        };
+        let (consumer_group, max_msg_nums) = (GROUP, 8);
+        let from_all = PopMessage { queue_id: -1, ..PopMessage::default() };
+        let request = PopMessage { consumer_group, topic: TOPIC, max_msg_nums, invisible_time, ..from_all };
         self.ask(broker, &request, &[], |written| Request::Pop(invisible_time, written))
     }
 
@@ -266,7 +246,9 @@ impl World {
             Request::Ack(held, written) => {
                 self.promised(written);
                 let message = &mut self.popping.messages[held.id];
-                message.hidden.retain(|(until, _)| *until != held.until);
+                if let Some(nth) = message.hidden.iter().position(|(until, _)| *until == held.until) {
+                    message.hidden.swap_remove(nth);
+                }
                 message.acked.push(written.end);
             }
             Request::Hide(held, until, earliest, written) => {
