@@ -435,8 +435,9 @@ impl Broker {
     }
 
     /// Does what is due at `now`: waiting pulls and sends whose time is over, delayed and timer messages, silent clients.
-    /// Call it every 100 ms or sooner; it waits for no disk.
-    pub fn tick(&self, now: i64) {
+    /// Call it every 100 ms or sooner; it waits for no disk. `true` where delayed or timer messages were delivered, as then
+    /// the next ones are due soon.
+    pub fn tick(&self, now: i64) -> bool {
         for held in self.holds.take_expired(now) {
             pull::retry(self, held, now);
         }
@@ -444,8 +445,7 @@ impl Broker {
         self.expire_announcements(now);
         reply::expire(self, now);
         self.expire_asked(now);
-        self.deliver_delayed(now);
-        self.deliver_timers(now);
+        let delivered = self.deliver_delayed(now) | self.deliver_timers(now);
         self.check_transactions(now);
         self.tend_pops(now);
         if due(&self.timers.sample, now, SAMPLE_MS) {
@@ -456,12 +456,14 @@ impl Broker {
             self.locks.expire(now, self.config().rebalance_lock_max_live_time);
             self.look_for_old_timers(now);
         }
+        delivered
     }
 
-    fn deliver_delayed(&self, now: i64) {
+    fn deliver_delayed(&self, now: i64) -> bool {
         if self.store.rebuilding().is_some() || self.is_slave() {
-            return;
+            return false;
         }
+        let mut any = false;
         for level in 1..=self.schedule.levels() {
             loop {
                 let mut batch = Batch::default();
@@ -474,7 +476,10 @@ impl Broker {
                     }
                 };
                 match self.append(&mut batch, now) {
-                    Ok(end) => self.schedule.delivered(level, delivered, end),
+                    Ok(end) => {
+                        self.schedule.delivered(level, delivered, end);
+                        any = true;
+                    }
                     Err(error) => {
                         tracing::error!("messages of delay level {level} can't be delivered and are tried again: {error}");
                         break;
@@ -482,6 +487,7 @@ impl Broker {
                 }
             }
         }
+        any
     }
 
     /// Stops in good order; nothing may be handled after it.

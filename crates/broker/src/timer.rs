@@ -523,24 +523,27 @@ impl State {
 }
 
 impl Broker {
-    /// Delivers timer messages that are due, and takes in new ones.
-    pub(crate) fn deliver_timers(&self, now: i64) {
+    /// Delivers timer messages that are due, and takes in new ones. `false` where none was due.
+    pub(crate) fn deliver_timers(&self, now: i64) -> bool {
         let config = self.config();
         if !config.timer_wheel_enable || self.is_slave() || self.store.rebuilding().is_some() {
-            return;
+            return false;
         }
         let mut state = self.wheel.state.lock();
         if state.retry_at > now && state.retry_at <= now + RETRY_MS {
-            return;
+            return false;
         }
-        if let Err(error) = self.tick_timers(&mut state, &config, now) {
+        let delivered = self.tick_timers(&mut state, &config, now).unwrap_or_else(|error| {
             tracing::error!("timer messages can't be delivered, which is tried again in {RETRY_MS} ms: {error}");
             state.retry_at = now + RETRY_MS;
-        }
+            false
+        });
         self.wheel.pending.store(state.pending.len(), Ordering::Relaxed);
+        delivered
     }
 
-    fn tick_timers(&self, state: &mut State, config: &BrokerConfig, now: i64) -> io::Result<()> {
+    fn tick_timers(&self, state: &mut State, config: &BrokerConfig, now: i64) -> io::Result<bool> {
+        let mut delivered = false;
         if !config.timer_stop_enqueue {
             stats::add(&self.stats.counters.timers_in, self.wheel.take_in(state, &self.store, now)?);
         }
@@ -549,10 +552,12 @@ impl Broker {
                 if config.timer_stop_dequeue || !self.deliver_batch(state, &queue, now)? {
                     break;
                 }
+                delivered = true;
             }
             self.roll(state, &queue, now)?;
         }
-        self.wheel.write(state, &self.store, now)
+        self.wheel.write(state, &self.store, now)?;
+        Ok(delivered)
     }
 
     /// Delivers some messages that are due. `false` where there are none.
