@@ -1,5 +1,6 @@
 //! What a slave copies from its master beside the log: topics, consumer groups, their modes, how far consumers are, how
-//! far delayed and timer messages are delivered, and how many timers wait. The process around this core asks the master, and gives the answers.
+//! far delayed and timer messages are delivered, and how many timers wait. The process around this core asks the master, and
+//! gives the answers.
 
 use std::io;
 
