@@ -169,8 +169,12 @@ impl World {
     /// Looks for a newer master and for who has the same number, and registers, as `registration` does.
     fn register(&mut self, own: (usize, u64), broker: &Broker) -> Result<()> {
         if broker.is_slave() {
-            let taken = self.others(own.0)?.into_iter().flat_map(BTreeMap::into_keys).collect();
-            self.later(300, move |world| Ok(world.open_life(own).map_or(Ok(()), |slave| slave.take_free_number(&taken))?));
+            let taken: BTreeMap<i64, String> = self.others(own.0)?.into_iter().flatten().collect();
+            let other = taken.get(&broker.config().broker_id).and_then(|at| node_at(at));
+            if other.is_some_and(|other| self.reaches(own.0, other) && self.nodes[other].broker.is_some()) {
+                let taken = taken.into_keys().collect();
+                self.later(300, move |world| Ok(world.open_life(own).map_or(Ok(()), |slave| slave.take_free_number(&taken))?));
+            }
         } else if let Some(other) = self.other_master(own.0)? {
             self.later(300, move |world| match world.open_life(own) {
                 Some(broker) if broker.meet(other.as_ref()) => world.reopen(own.0),
