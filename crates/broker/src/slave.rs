@@ -7,10 +7,11 @@ use std::io;
 use bytes::Bytes;
 use protocol::bodies::{ConsumerOffsets, SubscriptionGroupTable, TimerMetrics, TopicTable};
 use protocol::pop::GroupModes;
+use protocol::{fastjson, names};
 use replication::epoch::EpochHistory;
 
 use crate::Broker;
-use crate::meta::offsets::Committed;
+use crate::meta::offsets::{Committed, SEPARATOR};
 use crate::places::Place;
 
 /// What a master has delivered of delayed and timer messages. Those are in its log below `end`: a slave that took it before
@@ -19,6 +20,8 @@ pub struct Delivered {
     /// The epochs of that log; `None` where the master has none, as Java's.
     pub epochs: Option<EpochHistory>,
     pub end: u64,
+    /// Its consumer offsets, of which those of its own groups count here: what is resolved of half messages and of pops.
+    pub offsets: Bytes,
     pub delay_offsets: Bytes,
     pub timers: Option<Bytes>,
 }
@@ -29,9 +32,11 @@ impl Broker {
         let take = || {
             delivered.take_if(|delivered| !self.copies(delivered.epochs.as_ref()));
             let (_, persisted) = self.store.written_and_persisted();
-            let Some(Delivered { end, delay_offsets, timers, .. }) = delivered.take_if(|d| d.end <= persisted) else {
+            let Some(Delivered { end, offsets, delay_offsets, timers, .. }) = delivered.take_if(|d| d.end <= persisted) else {
                 return Ok(());
             };
+            let offsets = fastjson::from_slice(&offsets).map_err(|error| error.to_string())?;
+            self.replace_offsets(offsets, true);
             let delay_offsets = self.schedule.replace(&delay_offsets).map_err(|error| error.to_string())?;
             let timers = timers.map(|page| self.wheel.copy_checkpoint(&page)).transpose();
             let timers = timers.map_err(|error| format!("writing config/timercheck: {error}"))?;
@@ -63,10 +68,16 @@ impl Broker {
         self.while_slave(|| self.groups.replace(table).map(drop)).unwrap_or(Ok(()))
     }
 
-    /// The master's consumer offsets. Gives those that consumers committed here while it was not there, of what its log has
-    /// for sure: a master that this slave has copied has the messages before them, too.
+    /// The master's consumer offsets, but those of its own groups. Gives those that consumers committed here while it was not
+    /// there, of what its log has for sure: a master that this slave has copied has the messages before them, too.
     pub fn take_offsets(&self, offsets: ConsumerOffsets) -> Vec<Committed> {
-        self.while_slave(|| self.offsets.replace(offsets, |topic, queue| self.queue_end(topic, queue))).unwrap_or_default()
+        self.while_slave(|| self.replace_offsets(offsets, false)).unwrap_or_default()
+    }
+
+    fn replace_offsets(&self, mut offsets: ConsumerOffsets, of_broker: bool) -> Vec<Committed> {
+        let own = |key: &str| key.split_once(SEPARATOR).is_some_and(|(_, group)| names::is_system_group(group));
+        offsets.offset_table.retain(|key, _| own(key) == of_broker);
+        self.offsets.replace(offsets, |topic, queue| self.queue_end(topic, queue))
     }
 
     /// How many timers wait at the master.

@@ -111,6 +111,7 @@ async fn look_at_delivered(
         return Ok(());
     }
     let delay_offsets = pool.call(master, &GetAllDelayOffset {}, &[], TIMEOUT).await?.body().clone();
+    let offsets = pool.call(master, &GetAllConsumerOffset {}, &[], TIMEOUT).await?.body().clone();
     let timers = known(pool, master, &GetTimerCheckPoint {}).await?.map(|answer| answer.body().clone());
     // Java 5.x has no figures for a store without messages.
     let Some(figures) = known(pool, master, &GetBrokerRuntimeInfo {}).await? else { return Ok(()) };
@@ -118,7 +119,7 @@ async fn look_at_delivered(
     let end = figures.table.get("commitLogMaxOffset").and_then(|text| text.parse().ok());
     let end = end.context("it does not say where its log ends (commitLogMaxOffset)")?;
     let epochs = rejoin::epochs_of(master).await?;
-    *delivered = (epochs.is_none() || epochs == *own).then_some(Delivered { epochs, end, delay_offsets, timers });
+    *delivered = (epochs.is_none() || epochs == *own).then_some(Delivered { epochs, end, offsets, delay_offsets, timers });
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use protocol::bodies::{ConsumerOffsets, DataVersion};
 use crate::meta::table;
 
 /// Between topic and group in the file's keys.
-const SEPARATOR: char = '@';
+pub const SEPARATOR: char = '@';
 
 #[derive(Default)]
 struct State {

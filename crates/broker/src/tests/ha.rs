@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use protocol::names::{TRANS_HALF_TOPIC, TRANSACTION_GROUP};
 use protocol::requests::{GetBrokerEpochCache, GetBrokerHaStatus, PromoteSlave, PromoteSlaveReply, UpdateConsumerOffset};
+use protocol::sys_flag::message::TRANSACTION_COMMIT;
 use replication::epoch::EpochHistory;
 use replication::ha::{LinkError, SlaveLink};
 use store::CopyError;
@@ -80,7 +82,8 @@ fn copy(master: &World, slave: &World, now: i64) {
 
 /// What a slave is told of what its master has delivered.
 fn delivered(master: &World, end: u64) -> Delivered {
-    Delivered { epochs: master.broker.epochs(), end, delay_offsets: master.broker.schedule.file().into(), timers: None }
+    let offsets = fastjson::to_vec(&master.broker.offsets.all()).into();
+    Delivered { epochs: master.broker.epochs(), end, offsets, delay_offsets: master.broker.schedule.file().into(), timers: None }
 }
 
 fn take_delivered(slave: &World, delivered: Delivered) {
@@ -448,6 +451,26 @@ fn a_send_that_waits_for_the_disk_alone_stands_behind_none_that_waits_for_a_slav
     broker.tick(5010);
     assert_eq!(pushed(&producer), [codes::SLAVE_NOT_AVAILABLE], "Java says this rather than that the disk is late");
     assert_eq!(broker.waiting_sends(5010), (1, 5010));
+}
+
+/// Else a slave that is promoted asks nobody about a half message whose outcome it does not have.
+#[test]
+fn what_is_resolved_counts_at_a_slave_that_has_the_outcomes() {
+    let (master, slave) = (world(""), world(SLAVE));
+    let half = master.prepare(1000, "", "paid");
+    copy(&master, &slave, 1000);
+    master.end(2000, half, TRANSACTION_COMMIT);
+    for now in [2010, 2020, 2030] {
+        master.broker.tick(now);
+        master.broker.sync(now).unwrap();
+    }
+    let resolved = |world: &World| world.broker.offsets.committed(TRANS_HALF_TOPIC, TRANSACTION_GROUP, 0);
+    slave.broker.take_offsets(master.broker.offsets.all());
+    let mut late = Some(delivered(&master, master.broker.store.visible()));
+    slave.broker.take_delivered(&mut late).unwrap();
+    assert_eq!((resolved(&master), resolved(&slave), late.is_some()), (Some(1), None, true));
+    copy(&master, &slave, 3000);
+    assert_eq!(resolved(&slave), Some(1));
 }
 
 #[test]

@@ -308,9 +308,14 @@ impl World {
             if let Some(answer) = groups {
                 broker.take_groups(fastjson::from_slice(&answer.body)?)?;
             }
-            let delivered = delays.filter(|_| epochs.is_some() && epochs == before);
-            world.nodes[own.0].delivered =
-                delivered.map(|answer| Delivered { epochs: epochs.clone(), end, delay_offsets: answer.body, timers: None });
+            let delivered = delays.zip(offsets.as_ref()).filter(|_| epochs.is_some() && epochs == before);
+            world.nodes[own.0].delivered = delivered.map(|(delays, offsets)| Delivered {
+                epochs: epochs.clone(),
+                end,
+                offsets: offsets.body.clone(),
+                delay_offsets: delays.body,
+                timers: None,
+            });
             let Some(answer) = offsets else { return Ok(()) };
             let ahead = broker.take_offsets(fastjson::from_slice(&answer.body)?);
             for ahead in ahead.iter().filter(|_| epochs.is_some() && broker.copies(epochs.as_ref())) {
