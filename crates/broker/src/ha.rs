@@ -231,10 +231,21 @@ impl Broker {
 
     /// Takes what came from the master.
     pub fn take_log(&self, link: &mut SlaveLink, mut bytes: &[u8], now: i64) -> Result<(), FollowError> {
-        let count = bytes.len();
-        while let Some((offset, piece)) = link.read(&mut bytes, now)? {
-            self.copy(offset, piece, now)?;
+        let (count, mut log, mut from) = (bytes.len(), Vec::with_capacity(bytes.len()), None);
+        // Frames are small: to write those of one read together costs the kernel a fraction.
+        let ended = loop {
+            match link.read(&mut bytes, now) {
+                Ok(Some((offset, piece))) => {
+                    from.get_or_insert(offset);
+                    log.extend_from_slice(piece);
+                }
+                ended => break ended,
+            }
+        };
+        if let Some(from) = from {
+            self.copy(from, &log, now)?;
         }
+        ended?;
         self.master_heard(count, now);
         Ok(())
     }
