@@ -10,10 +10,7 @@ use parking_lot::RwLock;
 use protocol::record::{self, BLANK_LENGTH, MAGIC_BLANK, MAGIC_V1, MAGIC_V2};
 
 use crate::disk::Disk;
-use crate::segment::Segment;
-
-/// What a processor fetches from memory at a time.
-const CACHE_LINE: usize = 64;
+use crate::segment::{self, Segment};
 
 /// The segments of a commit log, by base offset.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ impl Log {
     /// Takes a segment out of the log; its file is moved into the directory `aside`.
     pub fn put_aside(&self, base: u64, aside: &Path) -> io::Result<()> {
         if let Some(segment) = self.segments.write().remove(&base) {
-            self.disk.rename(segment.path(), &aside.join(crate::segment::file_name(base)))?;
+            self.disk.rename(segment.path(), &aside.join(segment::file_name(base)))?;
             self.disk.sync_directory(&self.directory)?;
         }
         Ok(())
@@ -149,24 +146,13 @@ impl Log {
         segment.bytes().ok()?.get(start..start.checked_add(length)?)
     }
 
-    /// Has the processor fetch records, given by offset and length, side by side: so many bytes of their start and of their
-    /// end. Records of one queue lie apart: read one after the other, each would be waited for.
-    pub fn fetch(
-        &self,
-        last: &mut Option<Arc<Segment>>,
-        records: impl Iterator<Item = (u64, usize)>,
-        (head, tail): (usize, usize),
-    ) {
-        let mut seen = 0;
-        for (offset, length) in records {
-            let Some(record) = self.near(last, offset, length) else { continue };
-            // A load for each line and little else: the processor looks ahead over a few hundred instructions only.
-            for part in [&record[..head.min(length)], &record[length.saturating_sub(tail)..]] {
-                part.chunks(CACHE_LINE).for_each(|line| seen ^= line[0]);
-                seen ^= part.last().unwrap_or(&0);
-            }
+    /// Has the processor fetch so many bytes of a record's start and of its end. Records of one queue lie apart: where
+    /// none is asked for ahead, each is waited for.
+    pub fn fetch(&self, last: &mut Option<Arc<Segment>>, offset: u64, length: usize, (head, tail): (usize, usize)) {
+        if let Some(record) = self.near(last, offset, length) {
+            segment::prefetch(&record[..head.min(length)]);
+            segment::prefetch(&record[length.saturating_sub(tail)..]);
         }
-        std::hint::black_box(seen);
     }
 
     /// The whole record at `offset`, below `visible`.

@@ -10,7 +10,7 @@ use crate::log::Slice;
 use crate::queue::{Entry, Queue, READ_BATCH};
 use crate::queue_ext;
 
-/// How many records are fetched side by side.
+/// How many records ahead of the one that is looked at are fetched.
 const AHEAD: usize = 32;
 /// Where most records have what a look at their properties needs: so many bytes at their start and at their end.
 const HEAD: usize = 88;
@@ -158,6 +158,7 @@ impl Store {
                 }
                 break;
             }
+            let mut ahead = entries[..count].iter();
             for (nth, entry) in entries[..count].iter().enumerate() {
                 if (result.next - offset) as usize >= limits.scanned.max(limits.messages) {
                     break 'reads;
@@ -168,10 +169,10 @@ impl Store {
                 if found > 0 && (found >= max_messages || bytes + entry.size as usize > max_bytes) {
                     break 'reads;
                 }
-                if nth % AHEAD == 0 {
-                    // An entry that does not match is not worth a fetch.
-                    let next = entries[nth..count].iter().take(AHEAD).filter(|entry| matches(entry.tags_code));
-                    self.log.fetch(&mut segment, next.map(|entry| (entry.offset as u64, entry.size as usize)), ends);
+                // An entry that does not match is not worth a fetch.
+                let more = ahead.by_ref().take(if nth == 0 { AHEAD } else { 1 });
+                for entry in more.filter(|entry| matches(entry.tags_code)) {
+                    self.log.fetch(&mut segment, entry.offset as u64, entry.size as usize, ends);
                 }
                 result.next += 1;
                 result.behind = behind;

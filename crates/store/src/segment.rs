@@ -1,5 +1,5 @@
 //! One file of a log: of fixed length from the start, written with system calls whose errors are seen, read
-//! through a map of the page cache. The only `unsafe` of the workspace is here.
+//! through a map of the page cache. The only `unsafe` of the workspace is here: the map, and the hint to fetch ahead.
 //!
 //! The file has its full length at once, so that Java opens it, but its blocks are reserved step by step ahead of
 //! the writes: a first start takes no gigabyte, and a full disk is seen before a record is half written.
@@ -18,6 +18,9 @@ const RESERVE_STEP: u64 = 16 * 1024 * 1024;
 /// How much is read at a time.
 const READ_STEP: usize = 1024 * 1024;
 
+/// What a processor fetches from memory at a time.
+const CACHE_LINE: usize = 64;
+
 /// One segment of a log.
 #[derive(Debug)]
 pub struct Segment {
@@ -33,6 +36,26 @@ pub struct Segment {
 /// A segment's file name: its base in 20 decimal digits.
 pub fn file_name(base: u64) -> String {
     format!("{base:020}")
+}
+
+/// Has the processor fetch bytes that are looked at soon, and waits for none of them.
+#[allow(unsafe_code)]
+pub fn prefetch(bytes: &[u8]) {
+    let lines = bytes.chunks(CACHE_LINE).filter_map(<[u8]>::first);
+    lines.chain(bytes.last()).map(std::ptr::from_ref).for_each(|line| {
+        // SAFETY: the instruction is a hint. It reads and writes nothing that the program sees, and faults at no address.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+        }
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            std::arch::asm!("prfm pldl1keep, [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let _ = line;
+    });
 }
 
 impl Segment {
