@@ -17,7 +17,9 @@ const KEPT_FILES: u64 = 10;
 pub fn start(home: Option<&Path>, name: &str) {
     let filter = EnvFilter::try_from_env("FERROCKET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = io::IsTerminal::is_terminal(&io::stderr());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
+    // Where stderr is closed, a complaint about that on stderr would end the process.
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours).log_internal_errors(false);
     match home.map(|home| open(home, name)) {
         Some(Ok(file)) => subscriber.with_ansi(false).with_writer(Mutex::new(file).and(io::stderr)).init(),
         Some(Err(error)) => {
