@@ -14,6 +14,9 @@ cargo xtask tidy   check the rules that no compiler checks
 cargo xtask ci     formatting, lints, tidy, build and tests: what CI runs
 ";
 
+/// Tests that run at the same time at the least: most of their time they wait for clients, which do things every few seconds.
+const LEAST_THREADS: usize = 3;
+
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
     let done = match command.as_str() {
@@ -73,7 +76,9 @@ fn build() -> Result<()> {
 /// Runs every test against the release binary, since the tests start it many times.
 fn test() -> Result<()> {
     build()?;
-    let arguments = ["test", "--workspace", "--no-fail-fast", "--", "--show-output"];
+    let cores = std::thread::available_parallelism()?.get();
+    let threads = format!("--test-threads={}", cores.max(LEAST_THREADS));
+    let arguments = ["test", "--workspace", "--no-fail-fast", "--", "--show-output", &threads];
     println!("+ cargo {}", arguments.join(" "));
     let mut child = cargo(&arguments).stdout(Stdio::piped()).spawn().context("cargo can't be started")?;
     let mut count = Count::default();
