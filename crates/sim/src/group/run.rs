@@ -7,6 +7,7 @@ use protocol::bodies::TopicTable;
 use protocol::requests::*;
 use protocol::{codes, fastjson, record};
 use replication::ha::SlaveLink;
+use store::Batch;
 
 use super::*;
 use crate::broker::{GROUP, QUEUES, TOPIC, create_request, pull_request, send_request};
@@ -45,7 +46,7 @@ impl World {
         self.read_all()
     }
 
-    /// One master, and everybody has all of its log.
+    /// One master, which takes messages, and everybody has all of its log.
     fn is_one(&self) -> bool {
         let brokers: Vec<_> = self.nodes.iter().filter_map(|node| node.broker.clone()).collect();
         let ends = |broker: &Arc<Broker>| (broker.store.visible(), broker.store.written_and_persisted().0);
@@ -53,6 +54,7 @@ impl World {
             && brokers.iter().filter(|broker| !broker.is_slave()).count() == 1
             && brokers.iter().all(|broker| ends(broker) == ends(&brokers[0]) && broker.epochs() == brokers[0].epochs())
             && self.pending.is_empty()
+            && brokers.iter().any(|broker| broker.store.append(&mut Batch::default(), self.now).is_ok())
     }
 
     /// Every message that was promised is delivered, delayed ones, too.
