@@ -21,6 +21,7 @@ pub struct Popped {
     order_counts: Option<String>,
 }
 
+/// One message of the answer.
 pub enum Message {
     Stored(Slice),
     /// A message of a retry topic, with its own topic and its handle.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use broker::{Broker, Delivered};
+use bytes::Bytes;
 use net::client::{Answer, ClientError, Pool};
 use protocol::bodies::KvTable;
 use protocol::requests::{
@@ -43,13 +44,14 @@ pub async fn run(broker: Arc<Broker>) {
         if asked.as_ref().is_some_and(|(known, at): &(_, Instant)| *known == of && at.elapsed() < PERIOD) {
             continue;
         }
+        let mut consumers = Bytes::new();
         for (what, copied) in [
             ("topics", topics(&broker, &pool, &master).await),
             ("consumer groups", groups(&broker, &pool, &master).await),
-            ("consumer offsets", offsets(&broker, &pool, &master).await),
+            ("consumer offsets", offsets(&broker, &pool, &master, &mut consumers).await),
             ("modes of consumer groups", modes(&broker, &pool, &master).await),
             ("numbers of timers", timer_metrics(&broker, &pool, &master).await),
-            ("delivered messages", look_at_delivered(&pool, &of, &mut delivered).await),
+            ("delivered messages", look_at_delivered(&pool, &of, consumers, &mut delivered).await),
         ] {
             let why = copied.err().map(|error| format!("the {what} of the master at {master} are not copied: {error:#}"));
             broker.note_wrong(&format!("copy_{}", what.replace(' ', "_")), why);
@@ -68,9 +70,11 @@ async fn groups(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
     broker.take_groups(answer.json()?).context("saving subscriptionGroup.json")
 }
 
-/// Copies the master's consumer offsets, and gives it back what consumers committed here while it was not there.
-async fn offsets(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
+/// Copies the master's consumer offsets, and gives it back what consumers committed here while it was not there. `said` is
+/// what the master answered.
+async fn offsets(broker: &Broker, pool: &Pool, master: &str, said: &mut Bytes) -> Result<()> {
     let answer = pool.call(master, &GetAllConsumerOffset {}, &[], TIMEOUT).await?;
+    *said = answer.body().clone();
     let ahead = broker.take_offsets(answer.json()?);
     // One whose log goes on otherwise may give those offsets to other messages.
     if ahead.is_empty() || !broker.copies(rejoin::epochs_of(master).await?.as_ref()) {
@@ -101,17 +105,18 @@ async fn timer_metrics(broker: &Broker, pool: &Pool, master: &str) -> Result<()>
 }
 
 /// Asks how far the master has delivered, where the answer before is not waited for any more. It counts where the master
-/// has the same epochs behind it as the slave had before.
+/// has the same epochs behind it as the slave had before. `offsets` are its consumer offsets.
 async fn look_at_delivered(
     pool: &Pool,
     (master, own): &(String, Option<EpochHistory>),
+    offsets: Bytes,
     delivered: &mut Option<Delivered>,
 ) -> Result<()> {
-    if delivered.is_some() {
+    // Where the master did not say its offsets, that is told already.
+    if delivered.is_some() || offsets.is_empty() {
         return Ok(());
     }
     let delay_offsets = pool.call(master, &GetAllDelayOffset {}, &[], TIMEOUT).await?.body().clone();
-    let offsets = pool.call(master, &GetAllConsumerOffset {}, &[], TIMEOUT).await?.body().clone();
     let timers = known(pool, master, &GetTimerCheckPoint {}).await?.map(|answer| answer.body().clone());
     // Java 5.x has no figures for a store without messages.
     let Some(figures) = known(pool, master, &GetBrokerRuntimeInfo {}).await? else { return Ok(()) };
