@@ -66,6 +66,8 @@ struct State {
     blocks: BTreeMap<i64, usize>,
     /// The queue offset up to which messages were taken in.
     next: i64,
+    /// The latest time that was a delivered message's.
+    delivered_to: i64,
     /// From where on the messages of the oldest block are being put at the queue's end, where they were stored before a
     /// time.
     rolling: Option<(i64, i64)>,
@@ -190,9 +192,18 @@ impl State {
         }
     }
 
-    /// What holds now: what is due later than its time, or is the first that is pending, was not delivered.
+    fn first_due(&self) -> i64 {
+        self.pending.first_key_value().map_or(i64::MAX, |((due, _), _)| *due)
+    }
+
+    /// What holds now: what is due later than its time, or is the first that is pending, was not delivered. No such time
+    /// parts the two where a message was taken in after one that is due later had been delivered: until it is delivered
+    /// too, what held before holds.
     fn mark(&self, now: i64) -> Mark {
-        let first = self.pending.first_key_value().map_or(i64::MAX, |((due, _), _)| *due);
+        let first = self.first_due();
+        if first <= self.delivered_to {
+            return self.page.newest.0;
+        }
         let start = self.blocks.first_key_value().map_or(self.next, |(block, _)| block * BLOCK);
         let time = now.max(self.page.newest.0.time).min(first - 1);
         Mark { time, next: self.next, start }
@@ -341,6 +352,7 @@ impl Timers {
             pending: BTreeMap::new(),
             blocks: BTreeMap::new(),
             next: 0,
+            delivered_to: i64::MIN,
             rolling: None,
             retry_at: 0,
             changed: false,
@@ -432,7 +444,7 @@ impl Timers {
     fn take_in(&self, state: &mut State, store: &Store, now: i64) -> io::Result<u64> {
         if let Some(found) = state.unread {
             let time = state.read(store, found)?;
-            state.page.newest.0.time = time;
+            (state.page.newest.0.time, state.delivered_to) = (time, time);
             let mark = state.mark(time);
             (state.page.newest, state.page.safe) = ((mark, 0), mark);
             state.unread = None;
@@ -462,7 +474,7 @@ impl Timers {
         } else if confirmed.is_none() {
             return Ok(());
         }
-        state.page.java_from = state.page.safe.start;
+        state.page.java = (state.page.safe.time, state.page.safe.start);
         state.page.version.advance(now);
         self.unsynced.store(true, Ordering::Relaxed);
         self.file.write(&state.page).inspect_err(|_| state.changed = true)
@@ -473,13 +485,14 @@ impl Timers {
         let mut state = self.state.lock();
         if state.unread.is_none() {
             let mark = state.mark(now);
-            let for_java = state.write_for_java(store, config, mark.time, now);
+            let time = mark.time.min(state.first_due() - 1);
+            let for_java = state.write_for_java(store, config, time, now);
             if let Err(error) = &for_java {
                 tracing::error!(
                     "timerwheel and timerlog can't be written: Java's broker would deliver some messages twice: {error}"
                 );
             }
-            state.page.java_from = if for_java.is_ok() { mark.next } else { mark.start };
+            state.page.java = (time, if for_java.is_ok() { state.next } else { mark.start });
             (state.page.newest, state.page.safe, state.candidate) = ((mark, 0), mark, None);
             state.page.version.advance(now);
             self.file.write(&state.page)?;
@@ -579,7 +592,10 @@ impl Broker {
         if !batch.is_empty() {
             self.append(&mut batch, now).map_err(io::Error::other)?;
         }
-        due[..done].iter().for_each(|key| state.remove(*key));
+        for (due, offset) in &due[..done] {
+            state.remove((*due, *offset));
+            state.delivered_to = state.delivered_to.max(*due);
+        }
         topics.iter().for_each(|(topic, count)| self.wheel.count(topic, -count, now));
         stats::add(&self.stats.counters.timers_out, batch.len() as u64);
         state.changed |= done > 0;

@@ -221,6 +221,27 @@ fn timers_survive_a_kill_and_what_was_delivered_does_not_come_again() {
 }
 
 #[test]
+fn what_is_seen_after_a_later_one_was_delivered_makes_none_come_twice() {
+    let world = world("recallMessageEnable=true\nflushDiskType=SYNC_FLUSH\n");
+    let later = |ms, body| {
+        assert!(world.read(NOW, &peer(1), vec![frame(&send("T", &keyed(NOW + ms, body)), b"x")]).is_empty());
+    };
+    later(1000, "first");
+    world.broker.sync(NOW).unwrap();
+    // It may be seen when the disk has it, and was due by then.
+    later(500, "late");
+    world.broker.tick(NOW + 2000);
+    world.broker.sync(NOW + 2000).unwrap();
+    assert_eq!(world.all_bodies(NOW + 2000, "T").len(), 1);
+    assert_eq!(world.recall(NOW + 2000, &handle("T", "broker-a", NOW + HOUR, "none")).0, codes::ILLEGAL_OPERATION);
+    world.broker.close(NOW + 2000).unwrap();
+    let world = world.kill_and_open();
+    world.broker.tick(NOW + 3000);
+    world.broker.sync(NOW + 3000).unwrap();
+    assert_eq!(world.all_bodies(NOW + 3000, "T").len(), 2);
+}
+
+#[test]
 fn a_start_an_hour_late_delivers_what_became_due_in_the_order_of_time() {
     let world = world("");
     let order = [7, 3, 9, 1, 3, 8];

@@ -47,8 +47,8 @@ pub struct Page {
     pub newest: (Mark, u64),
     /// A mark whose deliveries are known to be on disk.
     pub safe: Mark,
-    /// Where Java's broker is to begin reading the queue.
-    pub java_from: i64,
+    /// For Java's broker: up to when all is delivered, and where it is to begin reading the queue.
+    pub java: (i64, i64),
     pub version: DataVersion,
 }
 
@@ -95,7 +95,7 @@ impl Checkpoint {
     /// Writes the page, without waiting for the disk.
     pub fn write(&self, page: &Page) -> io::Result<()> {
         let mut bytes = [0; WRITTEN];
-        bytes[..JAVA_LENGTH].copy_from_slice(&java_part(read_time(page.safe.time), page.java_from, &page.version));
+        bytes[..JAVA_LENGTH].copy_from_slice(&java_part(read_time(page.java.0), page.java.1, &page.version));
         let ((newest, needs), safe) = (page.newest, page.safe);
         let numbers = [newest.time, newest.next, newest.start, needs as i64, safe.time, safe.next, safe.start];
         bytes[OWN_AT..OWN_AT + 8].copy_from_slice(OWN_MAGIC);
@@ -138,7 +138,7 @@ mod tests {
         let version = DataVersion { state_version: 1, timestamp: 2, counter: 3 };
         let newest = Mark { time: 12_345, next: 9, start: 4 };
         let safe = Mark { time: 11_999, next: 8, start: 3 };
-        file.write(&Page { newest: (newest, 1000), safe, java_from: 3, version: version.clone() }).unwrap();
+        file.write(&Page { newest: (newest, 1000), safe, java: (11_999, 3), version: version.clone() }).unwrap();
         let (_, found, read) = open();
         assert_eq!((found, read), (Found::Own { newest, needs: 1000, safe }, version));
         assert_eq!(std::fs::metadata(&path).unwrap().len(), LENGTH);
