@@ -44,6 +44,9 @@ pub async fn run(broker: Arc<Broker>) {
         if asked.as_ref().is_some_and(|(known, at): &(_, Instant)| *known == of && at.elapsed() < PERIOD) {
             continue;
         }
+        // What it says of its log counts where it has the same one before and behind.
+        let tells =
+            delivered.is_none() && rejoin::epochs_of(&master).await.is_ok_and(|epochs| epochs.is_none() || epochs == of.1);
         let mut consumers = Bytes::new();
         for (what, copied) in [
             ("topics", topics(&broker, &pool, &master).await),
@@ -51,7 +54,7 @@ pub async fn run(broker: Arc<Broker>) {
             ("consumer offsets", offsets(&broker, &pool, &master, &mut consumers).await),
             ("modes of consumer groups", modes(&broker, &pool, &master).await),
             ("numbers of timers", timer_metrics(&broker, &pool, &master).await),
-            ("delivered messages", look_at_delivered(&pool, &of, consumers, &mut delivered).await),
+            ("delivered messages", look_at_delivered(&pool, &of, tells, consumers, &mut delivered).await),
         ] {
             let why = copied.err().map(|error| format!("the {what} of the master at {master} are not copied: {error:#}"));
             broker.note_wrong(&format!("copy_{}", what.replace(' ', "_")), why);
@@ -104,16 +107,17 @@ async fn timer_metrics(broker: &Broker, pool: &Pool, master: &str) -> Result<()>
     Ok(())
 }
 
-/// Asks how far the master has delivered, where the answer before is not waited for any more. It counts where the master
-/// has the same epochs behind it as the slave had before. `offsets` are its consumer offsets.
+/// Asks how far the master has delivered, where it `tells` of the slave's log. It counts where the master has the same epochs
+/// behind it, too: meanwhile it may have followed another. `offsets` are its consumer offsets.
 async fn look_at_delivered(
     pool: &Pool,
     (master, own): &(String, Option<EpochHistory>),
+    tells: bool,
     offsets: Bytes,
     delivered: &mut Option<Delivered>,
 ) -> Result<()> {
     // Where the master did not say its offsets, that is told already.
-    if delivered.is_some() || offsets.is_empty() {
+    if !tells || offsets.is_empty() {
         return Ok(());
     }
     let delay_offsets = pool.call(master, &GetAllDelayOffset {}, &[], TIMEOUT).await?.body().clone();

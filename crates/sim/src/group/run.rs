@@ -296,6 +296,7 @@ impl World {
 
     /// Asks for a master's tables and then for its epochs; the answers come when this may be no slave any more.
     fn ask_tables(&mut self, own: (usize, u64), (to, before): (usize, Option<EpochHistory>)) -> Result<()> {
+        let tells = self.epochs_of(own.0, to)? == before;
         let Some(topics) = self.call(own.0, to, &GetAllTopicConfig {}, &[])? else { return Ok(()) };
         let (topics, groups) =
             (fastjson::from_slice::<TopicTable>(&topics.body)?, self.call(own.0, to, &GetAllSubscriptionGroup {}, &[])?);
@@ -310,7 +311,7 @@ impl World {
             if let Some(answer) = groups {
                 broker.take_groups(fastjson::from_slice(&answer.body)?)?;
             }
-            let delivered = delays.zip(offsets.as_ref()).filter(|_| epochs.is_some() && epochs == before);
+            let delivered = delays.zip(offsets.as_ref()).filter(|_| tells && epochs.is_some() && epochs == before);
             world.nodes[own.0].delivered = delivered.map(|(delays, offsets)| Delivered {
                 epochs: epochs.clone(),
                 end,
