@@ -150,7 +150,7 @@ pub fn rejoin(
     }
     if let Some(at) = history.parts_from(&other.epochs) {
         let options = store::Options { disk, ..config.store_options(Vec::new()) };
-        let cut = store::cut(&options, at, || places::go_back(&options.root, at))?;
+        let cut = store::cut(&options, at, |log| places::go_back(&options.root, at, log))?;
         tracing::warn!("{cut} bytes of the commit log beyond {at}, where {} took over, were put aside", other.address);
     }
     table::save(&path, &Content { epoch_list: entries(&other.epochs), copy: true })?;
@@ -310,6 +310,7 @@ impl Broker {
         self.master_found(Master::default());
         self.limit_offsets();
         let topics = self.topics.put(self.unknown_topics(), now).and_then(|()| self.topics.set_epoch(number as i64, now));
+        self.know_who_popped(now);
         let interval = self.config().transaction_check_interval;
         let halves = topics.and_then(|()| self.transactions.open_again(&self.store, &self.offsets, now, interval));
         if let Err(error) = halves {

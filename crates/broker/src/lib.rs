@@ -61,6 +61,7 @@ use crate::handlers::{
 };
 use crate::hold::Holds;
 use crate::locks::QueueLocks;
+pub use crate::meta::offsets::Committed;
 use crate::meta::offsets::Offsets;
 use crate::meta::{Groups, Topics};
 use crate::pop::Pops;

@@ -1,5 +1,5 @@
-//! How far delayed and timer messages were delivered at places of the log. Where a log is cut, what was delivered beyond is
-//! to be delivered again by whoever is promoted on what is left.
+//! How far delayed and timer messages were delivered at places of the log, and half messages and pops resolved. Where a log
+//! is cut, what was done beyond is to be done again by whoever is promoted on what is left.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use store::log::Log;
 
-use crate::meta::table;
+use crate::meta::offsets::OffsetTable;
+use crate::meta::{offsets, table};
+use crate::pop::revive;
 use crate::{schedule, timer};
 
 /// The places below the store's root. Java has nothing like it.
@@ -26,6 +29,8 @@ pub struct Place {
     /// The slot of Java's timer wheel that is to be delivered next, in ms, and how far the timer's queue was read; `None`
     /// where that is as at the place before.
     pub timers: Option<(i64, i64)>,
+    /// The offsets of the broker's own groups.
+    pub offsets: OffsetTable,
 }
 
 /// The places of a broker's log, oldest first.
@@ -45,7 +50,7 @@ impl Places {
         let mut kept = self.kept.lock();
         let last = kept.last().cloned().unwrap_or_default();
         place.timers = place.timers.or(last.timers);
-        if (&place.delay_offsets, place.timers) == (&last.delay_offsets, last.timers) {
+        if place == (Place { end: place.end, ..last }) {
             return Ok(());
         }
         let mut places = kept.clone();
@@ -61,12 +66,13 @@ impl Places {
     }
 }
 
-/// Has a broker that is not open go by what was delivered where its log is going to end.
-pub fn go_back(root: &Path, end: u64) -> io::Result<()> {
+/// Has a broker that is not open go by what was delivered and resolved where its log is going to end.
+pub fn go_back(root: &Path, end: u64, log: &Log) -> io::Result<()> {
     let path = root.join(FILE);
     let mut places: Vec<Place> = table::load(&path)?;
     places.retain(|place| place.end <= end);
-    let Place { delay_offsets, timers, .. } = places.last().cloned().unwrap_or_default();
+    let Place { delay_offsets, timers, offsets, .. } = places.last().cloned().unwrap_or_default();
+    offsets::go_back(root, offsets, &revive::popped_beyond(log, end)?)?;
     schedule::go_back(root, delay_offsets)?;
     timer::go_back(root, timers.unwrap_or_default())?;
     // Only then, as the next try would know less.

@@ -6,44 +6,49 @@ use std::io;
 
 use bytes::Bytes;
 use protocol::bodies::{ConsumerOffsets, SubscriptionGroupTable, TimerMetrics, TopicTable};
+use protocol::fastjson;
 use protocol::pop::GroupModes;
-use protocol::{fastjson, names};
 use replication::epoch::EpochHistory;
 
 use crate::Broker;
-use crate::meta::offsets::{Committed, SEPARATOR};
+use crate::meta::offsets::{self, Committed};
 use crate::places::Place;
 
-/// What a master has delivered of delayed and timer messages. Those are in its log below `end`: a slave that took it before
-/// its disk has as much would not deliver them, and not have them either, when it becomes the master.
+/// How far a master's consumers are, and what it has delivered of delayed and timer messages. What that follows from is in its
+/// log below `end`: a slave that took it before its disk has as much would not deliver those messages, and not have them
+/// either, when it becomes the master; nor would it bring back what was popped, or ask about half messages.
 pub struct Delivered {
     /// The epochs of that log; `None` where the master has none, as Java's.
     pub epochs: Option<EpochHistory>,
     pub end: u64,
-    /// Its consumer offsets, of which those of its own groups count here: what is resolved of half messages and of pops.
+    /// Its consumer offsets. Those of its own groups are what is resolved of half messages and of pops.
     pub offsets: Bytes,
     pub delay_offsets: Bytes,
     pub timers: Option<Bytes>,
 }
 
 impl Broker {
-    /// Takes how far the master has delivered, where the disk has as much of the same log; of another log it means nothing.
-    pub fn take_delivered(&self, delivered: &mut Option<Delivered>) -> Result<(), String> {
+    /// Takes how far the master's consumers are and what it has delivered, where the disk has as much of the same log; of
+    /// another log it means nothing. Gives the offsets that consumers committed here while the master was not there, of what
+    /// its log has for sure: a master that this slave has copied has the messages before them, too.
+    pub fn take_delivered(&self, delivered: &mut Option<Delivered>) -> Result<Vec<Committed>, String> {
         let take = || {
             delivered.take_if(|delivered| !self.copies(delivered.epochs.as_ref()));
             let (_, persisted) = self.store.written_and_persisted();
             let Some(Delivered { end, offsets, delay_offsets, timers, .. }) = delivered.take_if(|d| d.end <= persisted) else {
-                return Ok(());
+                return Ok(Vec::new());
             };
-            let offsets = fastjson::from_slice(&offsets).map_err(|error| error.to_string())?;
-            self.replace_offsets(offsets, true);
+            let offsets: ConsumerOffsets = fastjson::from_slice(&offsets).map_err(|error| error.to_string())?;
+            let own = offsets::of_broker(&offsets.offset_table);
+            let ahead = self.offsets.replace(offsets, |topic, queue| self.queue_end(topic, queue));
             let delay_offsets = self.schedule.replace(&delay_offsets).map_err(|error| error.to_string())?;
             let timers = timers.map(|page| self.wheel.copy_checkpoint(&page)).transpose();
             let timers = timers.map_err(|error| format!("writing config/timercheck: {error}"))?;
-            let noted = self.places.note(Place { end, delay_offsets, timers });
-            noted.map_err(|error| format!("writing config/delivered.json: {error}"))
+            let noted = self.places.note(Place { end, delay_offsets, timers, offsets: own });
+            noted.map_err(|error| format!("writing config/delivered.json: {error}"))?;
+            Ok(ahead)
         };
-        self.while_slave(take).unwrap_or(Ok(()))
+        self.while_slave(take).unwrap_or(Ok(Vec::new()))
     }
 
     /// Whether this slave's log is a copy of one with these epochs, and of no other.
@@ -66,18 +71,6 @@ impl Broker {
     /// The master's consumer groups.
     pub fn take_groups(&self, table: SubscriptionGroupTable) -> io::Result<()> {
         self.while_slave(|| self.groups.replace(table).map(drop)).unwrap_or(Ok(()))
-    }
-
-    /// The master's consumer offsets, but those of its own groups. Gives those that consumers committed here while it was not
-    /// there, of what its log has for sure: a master that this slave has copied has the messages before them, too.
-    pub fn take_offsets(&self, offsets: ConsumerOffsets) -> Vec<Committed> {
-        self.while_slave(|| self.replace_offsets(offsets, false)).unwrap_or_default()
-    }
-
-    fn replace_offsets(&self, mut offsets: ConsumerOffsets, of_broker: bool) -> Vec<Committed> {
-        let own = |key: &str| key.split_once(SEPARATOR).is_some_and(|(_, group)| names::is_system_group(group));
-        offsets.offset_table.retain(|key, _| own(key) == of_broker);
-        self.offsets.replace(offsets, |topic, queue| self.queue_end(topic, queue))
     }
 
     /// How many timers wait at the master.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use store::Retention;
 
 use crate::config::BrokerConfig;
+use crate::meta::offsets;
 use crate::places::Place;
 use crate::{Broker, Disk, due};
 
@@ -149,6 +150,8 @@ impl Broker {
     /// popped.
     pub(crate) fn save_tables(&self, now: i64) -> io::Result<()> {
         self.save_pops(now)?;
+        // All that these follow from is on disk when they are saved.
+        let offsets = offsets::of_broker(&self.offsets.all().offset_table);
         self.offsets.save(now, || match self.store.rebuilding() {
             None => self.sync(now).map_err(io::Error::other),
             Some(_) => Ok(()),
@@ -159,7 +162,7 @@ impl Broker {
         if self.is_slave() || self.epochs().is_none() {
             return Ok(());
         }
-        self.places.note(Place { end, delay_offsets: self.schedule.confirmed(), timers })
+        self.places.note(Place { end, delay_offsets: self.schedule.confirmed(), timers, offsets })
     }
 
     /// Has the key index follow. `true` where it has log to read.

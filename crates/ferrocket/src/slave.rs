@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::{Broker, Delivered};
-use bytes::Bytes;
+use broker::{Broker, Committed, Delivered};
 use net::client::{Answer, ClientError, Pool};
 use protocol::bodies::KvTable;
 use protocol::requests::{
@@ -36,8 +35,17 @@ pub async fn run(broker: Arc<Broker>) {
             (asked, delivered) = (None, None);
             continue;
         };
-        if let Err(error) = broker.take_delivered(&mut delivered) {
-            tracing::error!("how far the master at {master} has delivered delayed messages can't be noted: {error}");
+        match broker.take_delivered(&mut delivered) {
+            Ok(ahead) if ahead.is_empty() => {}
+            Ok(ahead) => {
+                let given = give_back(&broker, &pool, &master, &ahead).await;
+                let why =
+                    given.err().map(|error| format!("offsets committed here are not given to the master at {master}: {error:#}"));
+                broker.note_wrong("copy_offsets_back", why);
+            }
+            Err(error) => {
+                tracing::error!("how far the master at {master} has delivered delayed messages can't be noted: {error}");
+            }
         }
         // What its log is a copy of a slave knows after it has asked for the first time.
         let of = (master.clone(), broker.epochs());
@@ -47,14 +55,12 @@ pub async fn run(broker: Arc<Broker>) {
         // What it says of its log counts where it has the same one before and behind.
         let tells =
             delivered.is_none() && rejoin::epochs_of(&master).await.is_ok_and(|epochs| epochs.is_none() || epochs == of.1);
-        let mut consumers = Bytes::new();
         for (what, copied) in [
             ("topics", topics(&broker, &pool, &master).await),
             ("consumer groups", groups(&broker, &pool, &master).await),
-            ("consumer offsets", offsets(&broker, &pool, &master, &mut consumers).await),
             ("modes of consumer groups", modes(&broker, &pool, &master).await),
             ("numbers of timers", timer_metrics(&broker, &pool, &master).await),
-            ("delivered messages", look_at_delivered(&pool, &of, tells, consumers, &mut delivered).await),
+            ("consumer offsets and delivered messages", look_at_delivered(&pool, &of, tells, &mut delivered).await),
         ] {
             let why = copied.err().map(|error| format!("the {what} of the master at {master} are not copied: {error:#}"));
             broker.note_wrong(&format!("copy_{}", what.replace(' ', "_")), why);
@@ -73,23 +79,14 @@ async fn groups(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
     broker.take_groups(answer.json()?).context("saving subscriptionGroup.json")
 }
 
-/// Copies the master's consumer offsets, and gives it back what consumers committed here while it was not there. `said` is
-/// what the master answered.
-async fn offsets(broker: &Broker, pool: &Pool, master: &str, said: &mut Bytes) -> Result<()> {
-    let answer = pool.call(master, &GetAllConsumerOffset {}, &[], TIMEOUT).await?;
-    *said = answer.body().clone();
-    let ahead = broker.take_offsets(answer.json()?);
+/// Gives the master what consumers committed here while it was not there.
+async fn give_back(broker: &Broker, pool: &Pool, master: &str, ahead: &[Committed]) -> Result<()> {
     // One whose log goes on otherwise may give those offsets to other messages.
-    if ahead.is_empty() || !broker.copies(rejoin::epochs_of(master).await?.as_ref()) {
+    if !broker.copies(rejoin::epochs_of(master).await?.as_ref()) {
         return Ok(());
     }
-    for ahead in ahead {
-        let request = UpdateConsumerOffset {
-            consumer_group: &ahead.group,
-            topic: &ahead.topic,
-            queue_id: ahead.queue,
-            commit_offset: ahead.offset,
-        };
+    for Committed { topic, group, queue, offset } in ahead {
+        let request = UpdateConsumerOffset { consumer_group: group, topic, queue_id: *queue, commit_offset: *offset };
         pool.call(master, &request, &[], TIMEOUT).await?;
     }
     Ok(())
@@ -107,19 +104,18 @@ async fn timer_metrics(broker: &Broker, pool: &Pool, master: &str) -> Result<()>
     Ok(())
 }
 
-/// Asks how far the master has delivered, where it `tells` of the slave's log. It counts where the master has the same epochs
-/// behind it, too: meanwhile it may have followed another. `offsets` are its consumer offsets.
+/// Asks how far the master's consumers are and what it has delivered, where it `tells` of the slave's log. It counts where the
+/// master has the same epochs behind it, too: meanwhile it may have followed another.
 async fn look_at_delivered(
     pool: &Pool,
     (master, own): &(String, Option<EpochHistory>),
     tells: bool,
-    offsets: Bytes,
     delivered: &mut Option<Delivered>,
 ) -> Result<()> {
-    // Where the master did not say its offsets, that is told already.
-    if !tells || offsets.is_empty() {
+    if !tells {
         return Ok(());
     }
+    let offsets = pool.call(master, &GetAllConsumerOffset {}, &[], TIMEOUT).await?.body().clone();
     let delay_offsets = pool.call(master, &GetAllDelayOffset {}, &[], TIMEOUT).await?.body().clone();
     let timers = known(pool, master, &GetTimerCheckPoint {}).await?.map(|answer| answer.body().clone());
     // Java 5.x has no figures for a store without messages.

@@ -321,8 +321,8 @@ mod tests {
         old.close().unwrap();
         let (end, options) = (old.visible(), old.options.clone());
         drop(old);
-        assert!(crate::cut(&options, parting, || Ok(())).unwrap() > 0);
-        let again = crate::cut(&options, parting, || panic!("nothing is to be changed"));
+        assert!(crate::cut(&options, parting, |_| Ok(())).unwrap() > 0);
+        let again = crate::cut(&options, parting, |_| panic!("nothing is to be changed"));
         assert_eq!(again.unwrap(), 0, "once is enough");
         let old = open(&here, Policy::Written);
         assert_eq!(old.visible(), parting);

@@ -155,6 +155,21 @@ impl Log {
         }
     }
 
+    /// Calls `each` with the records from `at` on, where one begins, as far as they are whole.
+    pub fn each_record(&self, mut at: u64, mut each: impl FnMut(&record::Record<'_>)) -> io::Result<()> {
+        while let Some(segment) = self.segment(at) {
+            match look(segment.bytes()?, segment.base, at - segment.base) {
+                Found::Record { record, length } => {
+                    each(&record);
+                    at += length;
+                }
+                Found::Blank => at = segment.base + segment.length,
+                Found::End(_) => break,
+            }
+        }
+        Ok(())
+    }
+
     /// The whole record at `offset`, below `visible`.
     pub fn record(&self, offset: u64, visible: u64) -> Option<Slice> {
         let head = self.read(offset, BLANK_LENGTH)?;

@@ -460,9 +460,9 @@ fn cut_log(disk: &Disk, root: &Path, log: &Log, end: u64, why: &str) -> io::Resu
 }
 
 /// Cuts the log of a store that is not open at `at`, where a record ends: what follows is another log's. The next opening
-/// derives everything from what is left; what does not follow from the log is to be changed by `before`, which is called
-/// where there is something to cut. Returns how many bytes were put aside in `cut/`.
-pub fn cut(options: &Options, at: u64, before: impl FnOnce() -> io::Result<()>) -> Result<u64, OpenError> {
+/// derives everything from what is left; what does not follow from the log is to be changed by `before`, which is called with
+/// the log where there is something to cut. Returns how many bytes were put aside in `cut/`.
+pub fn cut(options: &Options, at: u64, before: impl FnOnce(&Log) -> io::Result<()>) -> Result<u64, OpenError> {
     let failed = |reason| OpenError::Io { path: options.commit_log.clone(), reason };
     let (disk, root) = (&options.disk, &options.root);
     disk.make_directories(root).map_err(failed)?;
@@ -477,7 +477,7 @@ pub fn cut(options: &Options, at: u64, before: impl FnOnce() -> io::Result<()>) 
     if !any {
         return Ok(0);
     }
-    before().map_err(failed)?;
+    before(&log).map_err(failed)?;
     // What was derived from the cut part must not be taken for whole, also where this is broken off.
     let removed = disk.remove(&root.join("checkpoint")).and_then(|()| disk.sync_directory(root));
     removed.and_then(|()| cut_log(disk, root, &log, at, "are not the new master's")).map_err(failed)

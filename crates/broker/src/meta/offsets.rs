@@ -2,16 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use protocol::bodies::{ConsumerOffsets, DataVersion};
+use protocol::names;
 
 use crate::meta::table;
 
+/// Java's file below the store's root.
+const FILE: &str = "config/consumerOffset.json";
 /// Between topic and group in the file's keys.
-pub const SEPARATOR: char = '@';
+const SEPARATOR: char = '@';
+/// Offsets by `topic@group` and queue.
+pub type OffsetTable = BTreeMap<String, BTreeMap<i32, i64>>;
 
 #[derive(Default)]
 struct State {
@@ -43,8 +48,30 @@ pub struct Offsets {
     resets: AtomicBool,
 }
 
-fn key(topic: &str, group: &str) -> String {
+pub fn key(topic: &str, group: &str) -> String {
     format!("{topic}{SEPARATOR}{group}")
+}
+
+/// The offsets of groups that are the broker's own: how far it has resolved half messages and pops.
+pub fn of_broker(offsets: &OffsetTable) -> OffsetTable {
+    let own = |key: &str| key.split_once(SEPARATOR).is_some_and(|(_, group)| names::is_system_group(group));
+    offsets.iter().filter(|(key, _)| own(key)).map(|(key, queues)| (key.clone(), queues.clone())).collect()
+}
+
+/// Has a broker that is not open go on with `own` of its own groups, and with others no further than `most`.
+pub fn go_back(root: &Path, own: OffsetTable, most: &OffsetTable) -> io::Result<()> {
+    let path = root.join(FILE);
+    let mut file: ConsumerOffsets = table::load(&path)?;
+    let gone = of_broker(&file.offset_table);
+    file.offset_table.retain(|key, _| !gone.contains_key(key));
+    file.offset_table.extend(own);
+    for (key, queues) in most {
+        let Some(known) = file.offset_table.get_mut(key) else { continue };
+        for (queue, offset) in known {
+            *offset = queues.get(queue).map_or(*offset, |most| (*most).min(*offset));
+        }
+    }
+    table::save(&path, &file)
 }
 
 impl Offsets {

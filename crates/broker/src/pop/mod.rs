@@ -13,7 +13,7 @@ mod ack;
 mod assign;
 mod order;
 mod points;
-mod revive;
+pub mod revive;
 mod take;
 mod wait;
 
@@ -119,6 +119,14 @@ impl Broker {
             return Err(Refusal::new(codes::SERVICE_NOT_AVAILABLE, remark));
         }
         Ok(())
+    }
+
+    /// Has a new master know the groups that have popped, also those that the old one was not asked about in time: what was
+    /// popped is brought back for groups that are known.
+    pub(crate) fn know_who_popped(&self, now: i64) {
+        self.read_pops(now);
+        let groups = self.pops.points.lock().groups();
+        groups.iter().for_each(|group| drop(self.find_group(group, now)));
     }
 
     /// Does what is due at `now`: brings messages back, gives freed queues to who waits for them, answers who has

@@ -147,6 +147,11 @@ impl Points {
         self.open.len()
     }
 
+    /// Who has popped what is open.
+    pub fn groups(&self) -> BTreeSet<String> {
+        self.open.keys().map(|key| key.lane.parts().1.to_owned()).collect()
+    }
+
     /// How many are open of messages of one queue.
     pub fn early(&self) -> usize {
         self.early.len()

@@ -14,12 +14,14 @@ use protocol::pop::{self, Ack, CheckPoint, ORDER_QUEUE, Source};
 use protocol::record::{self, BLANK_LENGTH, Record};
 use protocol::{fastjson, names, properties};
 use store::Batch;
+use store::log::Log;
 use store::queue::{Entry, Queue};
 
 use super::order::{Next, Ordered};
 use super::points::{Due, Key, Known, Lane, Offsets, Place, Points};
 use super::{revive_topic, wait};
 use crate::Broker;
+use crate::meta::offsets::{self, OffsetTable};
 
 /// Acknowledgements come out of Java's timer a second after their check point; so long they are waited for.
 const TIMER_GRACE_MS: i64 = 3000;
@@ -85,6 +87,24 @@ pub fn push_acks(
     };
     push(broker, batch, queue, tag, &fastjson::to_vec(&ack), now);
     Ok(())
+}
+
+/// Where the first pops of each queue began whose check points are in a log from `at` on.
+pub fn popped_beyond(log: &Log, at: u64) -> io::Result<OffsetTable> {
+    let mut first = OffsetTable::new();
+    log.each_record(at, |record| {
+        let tag = properties::get(record.properties, properties::TAGS);
+        if !record.topic.starts_with(names::REVIVE_TOPIC_PREFIX) || tag != Some(pop::CHECK_POINT_TAG) {
+            return;
+        }
+        // A pop in order moves no offset, its acknowledgements do.
+        if let Some(point) = fastjson::from_slice::<CheckPoint<'_>>(record.body).ok().filter(|_| record.queue_id != ORDER_QUEUE) {
+            let queues = first.entry(offsets::key(&point.topic, &point.group)).or_default();
+            let start = queues.entry(point.queue_id).or_insert(point.start);
+            *start = point.start.min(*start);
+        }
+    })?;
+    Ok(first)
 }
 
 /// Until when an early acknowledgement is kept.

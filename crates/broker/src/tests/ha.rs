@@ -9,9 +9,10 @@ use replication::epoch::EpochHistory;
 use replication::ha::{LinkError, SlaveLink};
 use store::CopyError;
 
+use super::pop::texts;
 use super::*;
-use crate::Delivered;
 use crate::epochs::{self, NoCopy, Other};
+use crate::{Committed, Delivered};
 
 /// What a send is answered at once, if it is.
 fn try_send(world: &World, now: i64, producer: &Peer, properties: &str) -> Option<i32> {
@@ -86,9 +87,9 @@ fn delivered(master: &World, end: u64) -> Delivered {
     Delivered { epochs: master.broker.epochs(), end, offsets, delay_offsets: master.broker.schedule.file().into(), timers: None }
 }
 
-fn take_delivered(slave: &World, delivered: Delivered) {
+fn take_delivered(slave: &World, delivered: Delivered) -> Vec<Committed> {
     slave.broker.sync(2).unwrap();
-    slave.broker.take_delivered(&mut Some(delivered)).unwrap();
+    slave.broker.take_delivered(&mut Some(delivered)).unwrap()
 }
 
 #[test]
@@ -126,10 +127,10 @@ fn offsets_committed_at_a_slave_are_for_its_master() {
     copy(&master, &slave, 2);
     let commit = UpdateConsumerOffset { consumer_group: "g", topic: "T", queue_id: 0, commit_offset: 1 };
     assert_eq!(slave.ask(3, &peer(1), &commit, &[]).code, codes::SUCCESS);
-    let back = slave.broker.take_offsets(master.broker.offsets.all());
+    let back = take_delivered(&slave, delivered(&master, 0));
     assert_eq!(back.iter().map(|c| (c.topic.as_str(), c.group.as_str(), c.offset)).collect::<Vec<_>>(), [("T", "g", 1)]);
     assert_eq!(master.ask(4, &peer(1), &commit, &[]).code, codes::SUCCESS);
-    assert_eq!(slave.broker.take_offsets(master.broker.offsets.all()), []);
+    assert_eq!(take_delivered(&slave, delivered(&master, 0)), []);
 }
 
 fn promote(world: &World, force: bool) -> Result<(i64, i64), String> {
@@ -182,7 +183,7 @@ fn what_an_old_master_answers_late_changes_nothing_in_a_new_one() {
     let (master, slave) = (world(""), world(SLAVE));
     master.send(1, "T", "", "a");
     let late = |(data_version, topic_config_table)| protocol::bodies::TopicTable { data_version, topic_config_table };
-    let (topics, offsets, delays) = (late(master.broker.topics.all()), master.broker.offsets.all(), delivered(&master, 0));
+    let (topics, delays) = (late(master.broker.topics.all()), delivered(&master, 0));
     let groups = master.broker.groups.file();
     copy(&master, &slave, 2);
     promote(&slave, false).unwrap();
@@ -200,8 +201,7 @@ fn what_an_old_master_answers_late_changes_nothing_in_a_new_one() {
     let before = tables();
     broker.take_topics(topics).unwrap();
     broker.take_groups(groups).unwrap();
-    assert_eq!(broker.take_offsets(offsets), []);
-    take_delivered(&slave, delays);
+    assert_eq!(take_delivered(&slave, delays), []);
     assert!(broker.follow(EpochHistory::default()).is_err());
     assert!(tables() == before);
     assert_eq!(broker.epochs().unwrap().current(), 1);
@@ -414,7 +414,11 @@ fn offsets_beyond_what_was_copied_are_brought_back() {
     copy(&master, &slave, 2);
     master.send(2, "T", "", "lost");
     master.broker.offsets.commit("T", "g", 0, 2);
-    slave.broker.take_offsets(master.broker.offsets.all());
+    let mut early = Some(delivered(&master, master.broker.store.visible()));
+    assert_eq!(slave.broker.take_delivered(&mut early).unwrap(), []);
+    assert_eq!(slave.broker.offsets.committed("T", "g", 0), None, "its disk does not have what was consumed");
+    // A master of Java may have committed more between its answers.
+    take_delivered(&slave, delivered(&master, 0));
     assert_eq!(slave.broker.offsets.committed("T", "g", 0), Some(2));
     promote(&slave, false).unwrap();
     assert_eq!(slave.broker.offsets.committed("T", "g", 0), Some(1), "the next message is a new one");
@@ -465,12 +469,41 @@ fn what_is_resolved_counts_at_a_slave_that_has_the_outcomes() {
         master.broker.sync(now).unwrap();
     }
     let resolved = |world: &World| world.broker.offsets.committed(TRANS_HALF_TOPIC, TRANSACTION_GROUP, 0);
-    slave.broker.take_offsets(master.broker.offsets.all());
     let mut late = Some(delivered(&master, master.broker.store.visible()));
     slave.broker.take_delivered(&mut late).unwrap();
     assert_eq!((resolved(&master), resolved(&slave), late.is_some()), (Some(1), None, true));
     copy(&master, &slave, 3000);
     assert_eq!(resolved(&slave), Some(1));
+}
+
+/// The outcome, and that one was popped, are in what is cut; and that group is known to the old master alone.
+#[test]
+fn what_was_popped_and_resolved_beyond_a_cut_is_open_again() {
+    let (old, slave) = (world(""), world(SLAVE));
+    slave.broker.follow(epochs_of(&old)).unwrap();
+    old.send(1, "T", "", "a");
+    assert_eq!(texts(&old.pop(10)), ["a"]);
+    old.send(11, "T", "", "b");
+    let half = old.prepare(12, "", "paid");
+    copy(&old, &slave, 13);
+    assert_eq!(texts(&old.pop(20)), ["b"]);
+    assert_eq!(old.end(21, half, TRANSACTION_COMMIT).0, codes::SUCCESS);
+    for now in [2010, 2020, 2030] {
+        old.broker.tick(now);
+        old.broker.sync(now).unwrap();
+        old.broker.save_tables(now).unwrap();
+    }
+    let offsets = &old.broker.offsets;
+    assert_eq!((offsets.committed("T", "g", 0), offsets.committed(TRANS_HALF_TOPIC, TRANSACTION_GROUP, 0)), (Some(2), Some(1)));
+    promote(&slave, false).unwrap();
+    let old = reopen_to_follow(old, "127.0.0.1:10911", &slave);
+    promote(&old, true).unwrap();
+    for world in [slave, old] {
+        world.broker.tick(5000);
+        let popped = world.pop(5001);
+        assert_eq!(BTreeSet::from_iter(texts(&popped)), BTreeSet::from(["a", "b"]));
+        assert_eq!(world.end(6000, half, TRANSACTION_COMMIT), (codes::SUCCESS, String::new()));
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn pop(now: i64) -> PopMessage<'static> {
 
 /// A message as a consumer knows it, with its handle made as Java's client makes it.
 #[derive(Clone, Debug)]
-struct Got {
+pub(super) struct Got {
     topic: String,
     text: String,
     handle: String,
@@ -65,7 +65,7 @@ fn got(answer: &Answer) -> Vec<Got> {
     record::decode_all(&answer.body).map(|record| read(record.unwrap())).collect()
 }
 
-fn texts(got: &[Got]) -> Vec<&str> {
+pub(super) fn texts(got: &[Got]) -> Vec<&str> {
     got.iter().map(|g| g.text.as_str()).collect()
 }
 
@@ -117,7 +117,7 @@ impl World {
         Answer::of(&pushed[0])
     }
 
-    fn pop(&self, now: i64) -> Vec<Got> {
+    pub(super) fn pop(&self, now: i64) -> Vec<Got> {
         self.popped(now, &pop(now))
     }
 
