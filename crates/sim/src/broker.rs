@@ -8,7 +8,7 @@
 
 mod oracle;
 mod ordered;
-mod popped;
+pub(crate) mod popped;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ use crate::disk::{Crash, SimDisk};
 
 pub(crate) const TOPIC: &str = "T";
 pub(crate) const GROUP: &str = "g";
-const PRODUCERS: &str = "p";
+pub(crate) const PRODUCERS: &str = "p";
 pub(crate) const QUEUES: i32 = 2;
 /// The delays of `LEVELS`, in ms.
 const DELAYS: [i64; 6] = [1000, 5000, 10_000, 30_000, 60_000, 120_000];

@@ -1,10 +1,12 @@
-//! A group of three brokers, two name servers, a producer, a consumer and an operator over a simulated network.
+//! A group of three brokers, two name servers, a producer, consumers that pull and pop, and an operator over a simulated
+//! network.
 //!
 //! One seed is one history: brokers are killed, lose power and start again, the network is cut one way or both, delays what
 //! it carries and breaks connections, clocks differ, slaves are promoted, in sync or not, one or two at once. Requests go on
 //! connections of their own, and so overtake each other; what comes on an HA connection comes in order or not at all. After
 //! each step logs of shared epochs are the same, no epoch has two writers, and what was promised is where it was promised.
 
+mod clients;
 mod run;
 
 use std::cell::Cell;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use broker::epochs::{self, Other};
-use broker::{Broker, BrokerConfig, Delivered, NoShell, Serving, Shell};
+use broker::{Broker, BrokerConfig, Committed, Delivered, NoShell, Serving, Shell};
 use bytes::BytesMut;
 use fastrand::Rng;
 use namesrv::{Namesrv, NamesrvConfig};
@@ -74,11 +76,18 @@ struct Stream {
     up: VecDeque<(i64, Vec<u8>)>,
 }
 
-/// A send that is not answered.
+/// A request of a client that is not answered.
 struct Pending {
     node: (usize, u64),
-    id: u64,
+    about: About,
     outbox: Arc<CollectingOutbox>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum About {
+    Send(u64),
+    Half(u64),
+    Pop,
 }
 
 type Event = Box<dyn FnOnce(&mut World) -> Result<()>>;
@@ -106,6 +115,10 @@ struct World {
     newest: (u64, u64, String),
     holder: usize,
     must: BTreeSet<u64>,
+    /// Half messages that were acknowledged: by whom, its queue offset, and its place in the log.
+    halves: Vec<(usize, i64, i64)>,
+    /// Messages that were popped and acknowledged, perhaps without effect.
+    done: BTreeSet<u64>,
     next: u64,
     connections: Cell<u64>,
     /// Nobody sends or reads any more.
@@ -169,6 +182,8 @@ pub fn run(seed: u64, base: &Path) -> Result<Life> {
         newest: (0, 0, String::new()),
         holder: 0,
         must: BTreeSet::new(),
+        halves: Vec::new(),
+        done: BTreeSet::new(),
         next: 1,
         connections: Cell::new(0),
         quiet: false,
@@ -281,7 +296,7 @@ impl World {
         let text = format!(
             "mappedFileSizeCommitLog=65536\nbrokerName=b\nmessageDelayLevel=1s 5s\nflushDiskType={flush}\nslaveTimeout=1000\n\
              storePathRootDir={}\nfileReservedTime=100000\nmappedFileSizeConsumeQueue=2000\nmaxHashSlotNum=100\nmaxIndexNum=400\n\
-             brokerIP1=10.0.0.{}\nnamesrvAddr=n:1\nhaTransferBatchSize=4096\n{own}",
+             brokerIP1=10.0.0.{}\nnamesrvAddr=n:1\nhaTransferBatchSize=4096\ntransactionCheckMax=1000000\n{own}",
             self.nodes[node].directory.display(),
             node + 1
         );

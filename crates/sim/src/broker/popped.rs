@@ -15,7 +15,7 @@ const RETRY: &str = "%RETRY%pg_P";
 
 /// What a request was about.
 #[derive(Clone, Debug)]
-pub enum Request {
+pub(super) enum Request {
     Send(usize),
     Recall(usize, Written),
     /// Messages that are invisible for so many ms.
@@ -61,7 +61,7 @@ pub struct Popping {
     messages: Vec<Message>,
     held: Vec<Held>,
     /// The last tick that no crash cut short: it delivered and brought back all that was due.
-    pub ticked: i64,
+    pub(super) ticked: i64,
 }
 
 impl Message {
@@ -118,7 +118,7 @@ impl Popping {
 }
 
 /// The handle of a popped message: what came back brings its own, of others it is made as Java's client makes it.
-fn handle(answer: &Answer, message: &record::Record<'_>) -> Result<String> {
+pub(crate) fn handle(answer: &Answer, message: &record::Record<'_>) -> Result<String> {
     if let Some(handle) = properties::get(message.properties, properties::POP_CK) {
         return Ok(handle.to_owned());
     }

@@ -5,12 +5,12 @@ use broker::epochs::NoCopy;
 use broker::{Master, Step};
 use protocol::bodies::TopicTable;
 use protocol::requests::*;
-use protocol::{codes, fastjson, record};
+use protocol::{codes, fastjson};
 use replication::ha::SlaveLink;
 use store::Batch;
 
 use super::*;
-use crate::broker::{GROUP, QUEUES, TOPIC, create_request, pull_request, send_request};
+use crate::broker::{QUEUES, TOPIC, create_request};
 
 /// Steps with faults, and how long a healed group may take to be one again, in ms.
 const STEPS: usize = 1200;
@@ -37,13 +37,13 @@ impl World {
                 self.now < until,
                 "APART: {:#?}, {:?}",
                 states.collect::<Vec<_>>(),
-                self.pending.iter().map(|p| (p.id, p.node)).collect::<Vec<_>>()
+                self.pending.iter().map(|p| (p.about, p.node)).collect::<Vec<_>>()
             );
             self.step()?;
         }
         let lost: Vec<_> = self.must.iter().filter(|id| self.nodes.iter().any(|node| !node.has.contains_key(*id))).collect();
         ensure!(lost.is_empty(), "LOST: messages {lost:?}");
-        self.read_all()
+        self.consume_all()
     }
 
     /// One master, which takes messages, and everybody has all of its log.
@@ -55,36 +55,6 @@ impl World {
             && brokers.iter().all(|broker| ends(broker) == ends(&brokers[0]) && broker.epochs() == brokers[0].epochs())
             && self.pending.is_empty()
             && brokers.iter().any(|broker| broker.store.append(&mut Batch::default(), self.now).is_ok())
-    }
-
-    /// Every message that was promised is delivered, delayed ones, too.
-    fn read_all(&mut self) -> Result<()> {
-        self.now += 10_000;
-        let master =
-            (0..BROKERS).find(|node| self.nodes[*node].broker.as_ref().is_some_and(|b| !b.is_slave())).context("a master")?;
-        let broker = self.nodes[master].broker.clone().context("a master")?;
-        let now = self.now + self.nodes[master].skew;
-        for later in [0, 1] {
-            broker.tick(now + later);
-            broker.sync(now + later)?;
-        }
-        let mut seen = BTreeSet::new();
-        for queue in 0..QUEUES {
-            let mut offset = 0;
-            while let Some(answer) =
-                self.call(CLIENT, master, &pull_request(TOPIC, queue, offset), &[])?.filter(|a| a.code == codes::SUCCESS)
-            {
-                for message in record::decode_all(&answer.body) {
-                    let message = message?;
-                    ensure!(message.queue_offset == offset, "GAP: {offset} of queue {queue} is {}", message.queue_offset);
-                    seen.insert(std::str::from_utf8(message.body)?.trim().parse::<u64>()?);
-                    offset += 1;
-                }
-            }
-        }
-        let unseen: Vec<_> = self.must.difference(&seen).collect();
-        ensure!(unseen.is_empty(), "UNSEEN: messages {unseen:?} are in the log and in no queue");
-        Ok(())
     }
 
     fn step(&mut self) -> Result<()> {
@@ -146,10 +116,17 @@ impl World {
             self.nodes[node].connects_at = self.now + 1000;
             self.connect(own, &broker)?;
         }
-        broker.take_delivered(&mut self.nodes[node].delivered).map_err(anyhow::Error::msg)?;
+        let ahead = broker.take_delivered(&mut self.nodes[node].delivered).map_err(anyhow::Error::msg)?;
         let Some(master) = broker.master().address.as_deref().and_then(node_at).filter(|_| broker.is_slave()) else {
             return Ok(());
         };
+        let epochs = if ahead.is_empty() { None } else { self.epochs_of(node, master)? };
+        for Committed { topic, group, queue, offset } in
+            ahead.iter().filter(|_| epochs.is_some() && broker.copies(epochs.as_ref()))
+        {
+            let request = UpdateConsumerOffset { consumer_group: group, topic, queue_id: *queue, commit_offset: *offset };
+            self.call(node, master, &request, &[])?;
+        }
         let of = (master, broker.epochs());
         if self.nodes[node].asks_at <= self.now || self.nodes[node].asked.as_ref() != Some(&of) {
             self.nodes[node].asks_at = self.now + 10_000;
@@ -302,6 +279,7 @@ impl World {
             (fastjson::from_slice::<TopicTable>(&topics.body)?, self.call(own.0, to, &GetAllSubscriptionGroup {}, &[])?);
         let (offsets, delays) =
             (self.call(own.0, to, &GetAllConsumerOffset {}, &[])?, self.call(own.0, to, &GetAllDelayOffset {}, &[])?);
+        let timers = self.call(own.0, to, &GetTimerCheckPoint {}, &[])?.filter(|answer| answer.code == codes::SUCCESS);
         self.later(4000, move |world| {
             let Some(master) = world.nodes[to].broker.clone() else { return Ok(()) };
             let end = master.store.written_and_persisted().0;
@@ -311,83 +289,16 @@ impl World {
             if let Some(answer) = groups {
                 broker.take_groups(fastjson::from_slice(&answer.body)?)?;
             }
-            let delivered = delays.zip(offsets.as_ref()).filter(|_| tells && epochs.is_some() && epochs == before);
+            let delivered = delays.zip(offsets).filter(|_| tells && epochs.is_some() && epochs == before);
             world.nodes[own.0].delivered = delivered.map(|(delays, offsets)| Delivered {
-                epochs: epochs.clone(),
+                epochs,
                 end,
-                offsets: offsets.body.clone(),
+                offsets: offsets.body,
                 delay_offsets: delays.body,
-                timers: None,
+                timers: timers.map(|answer| answer.body),
             });
-            let Some(answer) = offsets else { return Ok(()) };
-            let ahead = broker.take_offsets(fastjson::from_slice(&answer.body)?);
-            for ahead in ahead.iter().filter(|_| epochs.is_some() && broker.copies(epochs.as_ref())) {
-                let (consumer_group, topic) = (ahead.group.as_str(), ahead.topic.as_str());
-                let request = UpdateConsumerOffset { consumer_group, topic, queue_id: ahead.queue, commit_offset: ahead.offset };
-                world.call(own.0, to, &request, &[])?;
-            }
             Ok(())
         });
-        Ok(())
-    }
-
-    fn client(&mut self) -> Result<()> {
-        let node = self.rng.usize(0..BROKERS);
-        let queue_id = self.rng.i32(0..QUEUES);
-        if self.rng.u8(..) < 60 {
-            let committed =
-                QueryConsumerOffset { consumer_group: GROUP, topic: TOPIC, queue_id, set_zero_if_not_found: Some(true) };
-            let offset = self.call(CLIENT, node, &committed, &[])?.and_then(|answer| answer.number("offset").ok()).unwrap_or(0);
-            let Some(answer) = self.call(CLIENT, node, &pull_request(TOPIC, queue_id, offset), &[])? else { return Ok(()) };
-            let commit_offset = offset + record::decode_all(&answer.body).count() as i64;
-            let commit = UpdateConsumerOffset { consumer_group: GROUP, topic: TOPIC, queue_id, commit_offset };
-            return self.call(CLIENT, node, &commit, &[]).map(drop);
-        }
-        self.next += 1;
-        let id = self.next;
-        let properties = if self.rng.u8(..) < 30 { "DELAY\u{1}1\u{2}" } else { "" };
-        let request = send_request(TOPIC, queue_id, properties, self.now);
-        let body = format!("{id:width$}", width = self.rng.usize(8..600));
-        let Some((answer, outbox)) = self.ask(CLIENT, node, &request, body.as_bytes())? else { return Ok(()) };
-        self.life.messages += 1;
-        let sent = Pending { node: (node, self.nodes[node].life), id, outbox };
-        match answer {
-            Some(answer) => {
-                self.scan(node)?;
-                self.answered(&sent, answer.code)
-            }
-            None => {
-                self.pending.push(sent);
-                Ok(())
-            }
-        }
-    }
-
-    fn answers(&mut self) -> Result<()> {
-        for sent in std::mem::take(&mut self.pending) {
-            match sent.outbox.take().first() {
-                Some(frame) => self.answered(&sent, read(frame)?.1.code)?,
-                None => self.pending.push(sent),
-            }
-        }
-        Ok(())
-    }
-
-    /// A send is promised.
-    fn answered(&mut self, sent: &Pending, code: i32) -> Result<()> {
-        if code != codes::SUCCESS {
-            return Ok(());
-        }
-        let copies = self.copies.get(&sent.id).copied().unwrap_or(0);
-        ensure!(
-            !self.sync_master || copies.count_ones() >= 2,
-            "ALONE: message {} is acknowledged with copies {copies:b}",
-            sent.id
-        );
-        ensure!(copies & 1 << sent.node.0 != 0, "UNSEEN: message {} is acknowledged and not to be seen", sent.id);
-        if sent.node.0 == self.holder {
-            self.must.insert(sent.id);
-        }
         Ok(())
     }
 
