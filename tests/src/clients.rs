@@ -75,12 +75,18 @@ fn directory(name: &str) -> PathBuf {
 
 /// Runs `make` unless it has been run to its end for this `stamp` before; other test processes wait.
 fn once(stamp: &Path, make: impl FnOnce()) {
-    let lock = File::create(stamp.with_extension("lock")).unwrap();
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let _lock = lock(&stamp.with_extension("lock"));
     if !stamp.exists() {
         make();
         fs::write(stamp, "").unwrap();
     }
+}
+
+/// Waits until nobody else holds a file, which is held as long as the value lives.
+fn lock(path: &Path) -> File {
+    let lock = File::create(path).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    lock
 }
 
 fn run(command: &mut Command) {
@@ -100,8 +106,8 @@ pub fn java_client(version: &str) -> Option<Client> {
     if !has_java() {
         return None;
     }
-    let jars = directory("java").join(format!("client-{version}"));
-    once(&directory("java").join(format!("{version}.jars")), || download_jars(version, &jars));
+    let group = if version.starts_with('3') { "com.alibaba.rocketmq" } else { "org.apache.rocketmq" };
+    let jars = download("client", version, &format!("-Dclient.group={group}"));
     Some(driver(version, &jars, version, &sources_of(version)))
 }
 
@@ -125,12 +131,23 @@ fn server_driver(version: &str, name: &str, part: (&'static str, &'static str)) 
 }
 
 fn source_hash(sources: &[(&str, &str)]) -> u64 {
-    let text_hash = |text: &str| text.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
-    sources.iter().map(|(_, text)| text_hash(text)).fold(1, u64::wrapping_mul)
+    let bytes = sources.iter().flat_map(|(_, text)| text.bytes());
+    bytes.fold(7, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
 /// Starts the driver with the parts of it that are given.
 fn driver(version: &str, jars: &Path, name: &str, sources: &[(&str, &str)]) -> Client {
+    let mut command = java_program(version, jars, name, sources);
+    // Queues are shared out every 20 s otherwise. In 5.x consumers do it a second after their start, too, when they also send a
+    // heartbeat; where both meet, the broker does not hear that a subscription is a newer one, and refuses pulls for 20 s.
+    for (what, ms) in [("waitInterval", 500), ("lockInterval", 500), ("minInterval", 300)] {
+        command.arg(format!("-Drocketmq.client.rebalance.{what}={ms}"));
+    }
+    Client::spawn(format!("java-{name}"), command.args(["-Drocketmq.client.logUseSlf4j=true", "driver.Driver"]))
+}
+
+/// A virtual machine with these sources beside jars; which class is to run is left to say.
+fn java_program(version: &str, jars: &Path, name: &str, sources: &[(&str, &str)]) -> Command {
     let classes = directory("java").join(format!("driver-{name}"));
     let stamp = format!("{name}-{:x}.classes", source_hash(sources));
     once(&directory("java").join(stamp), || compile(version, jars, &classes, sources));
@@ -142,20 +159,22 @@ fn driver(version: &str, jars: &Path, name: &str, sources: &[(&str, &str)]) -> C
     for package in ["java.lang", "java.nio", "sun.nio.ch", "java.util"] {
         command.arg("--add-opens").arg(format!("java.base/{package}=ALL-UNNAMED"));
     }
-    command.args(["-Drocketmq.client.logUseSlf4j=true", "-cp", &path, "driver.Driver"]);
-    Client::spawn(format!("java-{name}"), &mut command)
+    command.arg("-cp").arg(path);
+    command
 }
 
-fn download_jars(version: &str, jars: &Path) {
-    let group = if version.starts_with('3') { "com.alibaba.rocketmq" } else { "org.apache.rocketmq" };
-    let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "-f"]).arg(root().join("tests/java/client.xml"));
-    maven.args([format!("-Dclient.group={group}"), format!("-Dclient.version={version}"), "dependency:copy-dependencies".into()]);
-    maven.arg(format!(
-        "-DoutputDirectory={}",
-        fs::canonicalize(target()).unwrap().join("clients/java").join(jars.file_name().unwrap()).display()
-    ));
-    run(&mut maven);
+/// The jars of clients or servers of one version.
+fn download(what: &str, version: &str, option: &str) -> PathBuf {
+    let jars = directory("java").join(format!("{what}-{version}"));
+    once(&directory("java").join(format!("{what}-{version}.jars")), || {
+        // Maven's directory is not made for several of it at a time.
+        let _lock = lock(&directory("java").join("maven.lock"));
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "-f"]).arg(root().join(format!("tests/java/{what}.xml")));
+        maven.args([&format!("-D{what}.version={version}"), option, "dependency:copy-dependencies"]);
+        run(maven.arg(format!("-DoutputDirectory={}", jars.display())));
+    });
+    jars
 }
 
 const SOURCES: [(&str, &str); 13] = [
@@ -242,36 +261,16 @@ pub(crate) fn java_server_jars(version: &str) -> Option<PathBuf> {
     if !has_java() {
         return None;
     }
-    let jars = directory("java").join(format!("server-{version}"));
-    once(&directory("java").join(format!("server-{version}.jars")), || {
-        let mut maven = Command::new("mvn");
-        maven.args(["-q", "-B", "-f"]).arg(root().join("tests/java/server.xml"));
-        maven.args([format!("-Dserver.version={version}"), "dependency:copy-dependencies".into()]);
-        let target = fs::canonicalize(target()).unwrap();
-        maven.arg(format!("-DoutputDirectory={}/clients/java/server-{version}", target.display()));
-        run(&mut maven);
-    });
-    Some(jars)
+    Some(download("server", version, "-q"))
 }
 
 /// Java's own mqadmin 5.4.0 in one virtual machine; `None` where there is no Java. A call's words are a command line,
 /// its one answer what the command printed, with `\n` for line feeds.
 pub fn java_mqadmin() -> Option<Client> {
     let jars = java_server_jars("5.4.0")?;
-    let classes = directory("java").join("mqadmin");
-    let source = include_str!("../java/Mqadmin.java");
-    let hash = source.bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
-    once(&directory("java").join(format!("mqadmin-{hash:x}.classes")), || {
-        fs::create_dir_all(&classes).unwrap();
-        fs::write(classes.join("Mqadmin.java"), source).unwrap();
-        let mut javac = Command::new("javac");
-        javac.arg("-cp").arg(format!("{}/*", jars.display())).arg("-d").arg(&classes).arg(classes.join("Mqadmin.java"));
-        run(&mut javac);
-    });
-    let mut command = Command::new("java");
-    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
-    command.arg(format!("{}/*:{}", jars.display(), classes.display())).arg("driver.Mqadmin");
+    let sources = [("Mqadmin.java", include_str!("../java/Mqadmin.java"))];
+    let mut command = java_program("5.4.0", &jars, "mqadmin", &sources);
     // Some commands leave files where they run.
-    command.current_dir(directory("mqadmin"));
+    command.arg("driver.Mqadmin").current_dir(directory("mqadmin"));
     Some(Client::spawn("java-mqadmin".into(), &mut command))
 }

@@ -11,8 +11,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::clients::java_server_jars;
-use crate::server::{java, lasting_broker_port, mounted};
-use crate::{Whose, binary, free_port, wait_for};
+use crate::server::{java, mounted};
+use crate::{binary, free_port, try_admin, wait_for};
+
+/// Whose broker or name server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Java(&'static str),
+    Ferrocket,
+}
 
 /// A broker of a group.
 pub struct Member {
@@ -87,7 +94,8 @@ pub struct Group {
     members: Vec<Member>,
 }
 
-fn spawn(command: &mut Command, log: &Path) -> Child {
+/// Starts a command that appends what it prints to a log.
+pub(crate) fn spawn(command: &mut Command, log: &Path) -> Child {
     let log = File::options().create(true).append(true).open(log).unwrap();
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
@@ -120,20 +128,26 @@ impl Group {
         fs::create_dir_all(home.join("conf")).unwrap();
         // 4.9 wants this file; 5.x has its own beside its classes.
         fs::write(home.join("conf/logback_broker.xml"), "<configuration><root level=\"OFF\"/></configuration>").unwrap();
-        let port = lasting_broker_port();
-        let store = home.join("store");
+        self.members.push(Member { whose, port: free_port(), home, child: None, runs: 0 });
+        self.open(number, whose, settings);
+        Some(number)
+    }
+
+    /// Starts a broker that does not run, on its store and port, as Java's or this project's.
+    pub(crate) fn open(&mut self, number: usize, whose: Whose, settings: &str) {
+        let (store, member) = (self.store(number), &mut self.members[number]);
+        member.whose = whose;
         let settings = format!(
-            "brokerIP1=127.0.0.1\nlistenPort={port}\nhaListenPort={}\nnamesrvAddr={}\nstorePathRootDir={}\n\
+            "brokerIP1=127.0.0.1\nlistenPort={}\nhaListenPort={}\nnamesrvAddr={}\nstorePathRootDir={}\n\
              storePathCommitLog={}\nmappedFileSizeCommitLog=1048576\nhaSendHeartbeatInterval=500\nwaitTimeMillsInSendQueue=30000\n{settings}",
-            port + 1,
+            member.port,
+            member.port + 1,
             self.namesrv.address,
             store.display(),
             store.join("commitlog").display()
         );
-        fs::write(home.join("broker.conf"), settings).unwrap();
-        self.members.push(Member { whose, port, home, child: None, runs: 0 });
+        fs::write(member.home.join("broker.conf"), settings).unwrap();
         self.launch(number);
-        Some(number)
     }
 
     /// Starts a broker again that was stopped or killed.
@@ -157,13 +171,19 @@ impl Group {
         wait_for("the broker to be ready", || {
             let ended = member.child.as_mut().and_then(|c| c.try_wait().unwrap());
             assert!(ended.is_none(), "{:?} ended: {}", member.whose, member.log());
-            member.log().contains("boot success").then_some(())
+            let printed = fs::read_to_string(member.log_path()).unwrap();
+            printed.contains("boot success").then_some(())
         });
     }
 
     /// Where a broker is reached.
     pub fn broker(&self, number: usize) -> String {
-        format!("127.0.0.1:{}", self.members[number].port)
+        format!("127.0.0.1:{}", self.port(number))
+    }
+
+    /// A broker's port.
+    pub fn port(&self, number: usize) -> u16 {
+        self.members[number].port
     }
 
     /// What the newest run of a broker printed.
@@ -172,7 +192,7 @@ impl Group {
     }
 
     pub fn store(&self, number: usize) -> PathBuf {
-        self.members[number].home.join("store")
+        self.directory.path().join(format!("{number}/store"))
     }
 
     /// Kills a broker as a crash would.
@@ -201,9 +221,10 @@ impl Group {
         kill_process(self.pid(number), signal).unwrap();
     }
 
-    /// What `ferrocket admin` prints.
+    /// What `ferrocket admin` prints, also on stderr.
     pub fn admin(&self, arguments: &[&str]) -> String {
-        admin(arguments)
+        let output = Command::new(binary()).arg("admin").args(arguments).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }
 
     /// The figures of `brokerStatus`.
@@ -223,15 +244,9 @@ impl Group {
     }
 }
 
-/// What `ferrocket admin` prints.
-pub fn admin(arguments: &[&str]) -> String {
-    let output = Command::new(binary()).arg("admin").args(arguments).output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
 /// The figures of `brokerStatus`; none where the broker can't be reached.
 pub fn status(broker: &str) -> BTreeMap<String, String> {
-    let text = admin(&["brokerStatus", "-b", broker]);
+    let text = try_admin(&["brokerStatus", "-b", broker]).unwrap_or_default();
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
 }

@@ -9,15 +9,16 @@ mod pop;
 mod server;
 
 pub use clients::{Client, go_client, java_client, java_exchange_client, java_filter, java_mqadmin};
-pub use exchange::{Exchange, Whose};
-pub use group::{Group, NameServer, admin, status, wait_for_copy};
+pub use exchange::{Exchange, JAVA};
+pub use group::{Group, NameServer, Whose, status, wait_for_copy};
 pub use hosts::Hosts;
 pub use link::{Answer, Fields, Link, framed, pull_request, send_request, write_request};
 pub use pop::{Popped, Popper};
-pub use server::{JavaServer, Server, Setup, binary, free_broker_port, free_port};
+pub use server::{Server, Setup, binary, free_port};
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// How long anything may take before a test gives up; far more than it takes.
@@ -53,14 +54,38 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 /// When it does not within [`PATIENCE`].
 pub fn wait_for_route(server: &str, topic: &str) {
     wait_for("the topic's route", || {
-        let list = std::process::Command::new(binary()).args(["admin", "topicList", "-n", server]).output().unwrap();
-        String::from_utf8_lossy(&list.stdout).lines().any(|line| line == topic).then_some(())
+        try_admin(&["topicList", "-n", server]).is_ok_and(|list| list.lines().any(|line| line == topic)).then_some(())
     });
+}
+
+/// What a command of `ferrocket admin` prints that must go well.
+///
+/// # Panics
+/// When it fails.
+pub fn admin(words: &[&str]) -> String {
+    try_admin(words).unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
+}
+
+/// What `ferrocket admin` prints.
+///
+/// # Errors
+/// What it says on stderr where it fails.
+pub fn try_admin(words: &[&str]) -> Result<String, String> {
+    let output = Command::new(binary()).arg("admin").args(words).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 /// The time in ms since 1970.
 pub fn now() -> i64 {
     UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
+}
+
+/// The bytes of memory that a process really has: all (`VmRSS:`), or without what it maps of files (`RssAnon:`).
+pub fn memory(pid: u32, which: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(which)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
 /// The same in order.

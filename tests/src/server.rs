@@ -1,18 +1,22 @@
 //! A name server and a broker of this project, as processes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::group::spawn;
 use crate::{root, target, wait_for};
 
-/// Linux gives ports from 32768 on.
-const LASTING_PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// Where blocks of ports for tests begin: Linux gives ports from 32768 on to connections.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// Ports of a block. The first is taken by the process that has the block.
+const BLOCK: usize = 400;
 
 /// How a system is started.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +64,7 @@ impl Server {
     fn start_with(setup: Setup, disk: Option<u32>, fill: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fill(&directory.path().join("data"));
-        let (namesrv_port, broker_port) = (free_port(), free_broker_port());
+        let (namesrv_port, broker_port) = (free_port(), free_port());
         let mut server = Self { directory, namesrv_port, broker_port, setup, disk, child: None };
         server.launch();
         server
@@ -84,7 +88,6 @@ impl Server {
         let config = self.directory.path().join("broker.conf");
         fs::write(&config, &self.setup.broker).unwrap();
         let log = self.directory.path().join("log");
-        let out = File::options().create(true).append(true).open(&log).unwrap();
         let before = boots(&log);
         let mut command = match self.disk {
             None => Command::new(binary()),
@@ -93,17 +96,9 @@ impl Server {
                 mounted(&mount)
             }
         };
-        let child = command
-            .args(["server", "--data"])
-            .arg(self.data())
-            .args(["--namesrv-port", &self.namesrv_port.to_string(), "--broker-port", &self.broker_port.to_string()])
-            .arg("-c")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
+        command.args(["server", "--data"]).arg(self.data()).arg("-c").arg(&config);
+        command.args(["--namesrv-port", &self.namesrv_port.to_string(), "--broker-port", &self.broker_port.to_string()]);
+        let child = spawn(&mut command, &log);
         self.child = Some(child);
         wait_for("the server to be ready", || {
             let ended = self.child.as_mut().and_then(|c| c.try_wait().unwrap());
@@ -166,29 +161,19 @@ pub(crate) fn mounted(mount: &str) -> Command {
     command
 }
 
-/// A port that is free at the moment.
+/// A port of this process, with room for the VIP port two below it and the HA port above it. It stays free while nobody
+/// listens there: other tests that run have other blocks of ports.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A port that is free together with the VIP port below it and the HA port above it.
-pub fn free_broker_port() -> u16 {
+    static OWN: OnceLock<(TcpListener, u16)> = OnceLock::new();
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let bind = |port: u16| TcpListener::bind(("0.0.0.0", port)).ok();
+    let (_, first) = OWN.get_or_init(|| {
+        let mut blocks = PORTS.step_by(BLOCK).cycle().skip(std::process::id() as usize % PORTS.step_by(BLOCK).len());
+        wait_for("free ports", || blocks.next().and_then(|first| Some((bind(first)?, first))))
+    });
     wait_for("free ports", || {
-        let port = free_port();
-        let neighbours = [port.checked_sub(2)?, port.checked_add(1)?];
-        neighbours.iter().all(|p| TcpListener::bind(("0.0.0.0", *p)).is_ok()).then_some(port)
-    })
-}
-
-/// A broker's port that stays free while no broker runs on it: with its neighbours (see [`free_broker_port`]) it is
-/// below the ports that systems give to connections.
-pub(crate) fn lasting_broker_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = LASTING_PORTS.start + 2 + (std::process::id() % 1000) as u16 * 16;
-    wait_for("free ports", || {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 64 * 4;
-        let all = [port - 2, port, port + 1];
-        (all.iter().all(|p| LASTING_PORTS.contains(p) && TcpListener::bind(("0.0.0.0", *p)).is_ok())).then_some(port)
+        let port = first + 4 + GIVEN.fetch_add(1, Ordering::Relaxed) % (BLOCK as u16 / 4 - 1) * 4;
+        [port - 2, port, port + 1].into_iter().all(|port| bind(port).is_some()).then_some(port)
     })
 }
 
@@ -206,88 +191,4 @@ pub(crate) fn java(jars: &Path, home: &Path, class: &str) -> Command {
     command.arg(format!("-Drocketmq.home.dir={}", home.display()));
     command.arg("-cp").arg(format!("{}/*", jars.display())).arg(class);
     command
-}
-
-/// Java's name server and broker 5.4.0, for reference. Stopped when dropped.
-pub struct JavaServer {
-    directory: TempDir,
-    pub namesrv_port: u16,
-    pub broker_port: u16,
-    children: Vec<Child>,
-}
-
-impl JavaServer {
-    /// Starts both with a small heap; `None` where there is no Java.
-    pub fn start(broker: &str) -> Option<Self> {
-        Self::start_at(free_port(), free_broker_port(), broker)
-    }
-
-    /// [`JavaServer::start`], on given ports.
-    pub fn start_at(namesrv_port: u16, broker_port: u16, broker: &str) -> Option<Self> {
-        let jars = crate::clients::java_server_jars("5.4.0")?;
-        let directory = tempfile::tempdir().unwrap();
-        let mut server = Self { directory, namesrv_port, broker_port, children: Vec::new() };
-        server.spawn(&jars, "namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", &format!("listenPort={namesrv_port}\n"));
-        wait_for("Java's name server", || TcpStream::connect(("127.0.0.1", namesrv_port)).ok());
-        let settings = format!(
-            "brokerName=broker-a\nbrokerIP1=127.0.0.1\nlistenPort={broker_port}\nnamesrvAddr=127.0.0.1:{namesrv_port}\n\
-             storePathRootDir={}\nmappedFileSizeCommitLog=67108864\n{broker}",
-            server.store().display()
-        );
-        server.spawn(&jars, "broker", "org.apache.rocketmq.broker.BrokerStartup", &settings);
-        wait_for("Java's broker", || server.log("broker").contains("boot success").then_some(()));
-        Some(server)
-    }
-
-    fn spawn(&mut self, jars: &Path, name: &str, class: &str, settings: &str) {
-        let home = self.directory.path();
-        let config = home.join(format!("{name}.conf"));
-        fs::write(&config, settings).unwrap();
-        let out = File::create(home.join(format!("{name}.log"))).unwrap();
-        let child = java(jars, home, class)
-            .arg("-c")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        self.children.push(child);
-    }
-
-    /// Stops broker and name server in good order.
-    pub fn stop(&mut self) {
-        while let Some(mut child) = self.children.pop() {
-            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-            wait_for("Java's server to stop", || child.try_wait().unwrap());
-        }
-        assert!(!self.store().join("abort").exists(), "it did not stop in good order");
-    }
-
-    /// The broker's `storePathRootDir`.
-    pub fn store(&self) -> PathBuf {
-        self.directory.path().join("store")
-    }
-
-    fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.directory.path().join(format!("{name}.log"))).unwrap_or_default()
-    }
-
-    /// The name server's address, for clients.
-    pub fn name_server(&self) -> String {
-        format!("127.0.0.1:{}", self.namesrv_port)
-    }
-}
-
-impl Drop for JavaServer {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("Java's broker said:\n{}", self.log("broker"));
-        }
-    }
 }

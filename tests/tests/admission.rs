@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::{Header, codes};
-use tests::{Link, Server, Setup, framed, pull_request, send_request, wait_for};
+use tests::{Link, Server, Setup, framed, memory, pull_request, send_request, wait_for};
 
 /// More than fits the buffers of two sockets.
 const MANY_BYTES: usize = 64 * 1024 * 1024;
@@ -49,13 +49,6 @@ fn that_never_reads(server: &Server, request: &[u8]) -> TcpStream {
     }
 }
 
-/// The memory of its own that a process has, without what it maps of files, in bytes.
-fn own_memory(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
-}
-
 #[test]
 fn clients_that_never_read_hold_up_nobody_and_are_closed() {
     let server = Server::start(Setup { broker: "serverChannelMaxIdleTimeSeconds=6\n".into() });
@@ -63,14 +56,14 @@ fn clients_that_never_read_hold_up_nobody_and_are_closed() {
     for _ in 0..4 {
         assert_eq!(ask(&mut bystander, &send(&[b'x'; MESSAGE_BYTES])), codes::SUCCESS);
     }
-    let before = own_memory(server.pid());
+    let before = memory(server.pid(), "RssAnon:");
     let mut reckless = Vec::new();
     for request in [pull(), pull(), pull(), pull(), send(b"x"), send(b"x")] {
         reckless.push(that_never_reads(&server, &request));
         assert_eq!(ask(&mut bystander, &send(b"y")), codes::SUCCESS);
         assert_eq!(ask(&mut bystander, &pull()), codes::SUCCESS);
     }
-    let cost = own_memory(server.pid()).saturating_sub(before);
+    let cost = memory(server.pid(), "RssAnon:").saturating_sub(before);
     println!("{} connections that never read cost {} KiB", reckless.len(), cost / 1024);
     assert!(cost < 64 * 1024 * 1024, "connections that never read cost {cost} bytes");
     for mut stream in reckless {

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use protocol::Header;
 use protocol::requests::GetMaxOffset;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tests::{Link, PATIENCE, Server, Setup, framed, wait_for};
+use tests::{Link, PATIENCE, Server, Setup, framed, memory, wait_for};
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -76,8 +76,8 @@ fn idle_connections_are_closed_and_cost_little() {
         return tests::skip(&format!("the limit of open files (ulimit -Hn) is too low for {IDLE} connections"));
     }
     // Long enough for all to be open at once, on a machine with more to do.
-    let server = Server::start(Setup { broker: "serverChannelMaxIdleTimeSeconds=15\n".into() });
-    let before = resident(server.pid());
+    let server = Server::start(Setup { broker: "serverChannelMaxIdleTimeSeconds=30\n".into() });
+    let before = memory(server.pid(), "VmRSS:");
     let idle: Vec<_> = (0..IDLE)
         .map(|n| {
             let mut stream = connect(server.broker_port - 2 * (n as u16 % 2));
@@ -89,7 +89,7 @@ fn idle_connections_are_closed_and_cost_little() {
         .collect();
     wait_for("all connections to be open at once", || (open_files(server.pid()) > IDLE).then_some(()));
     assert!(answers(&mut Link::open(&server)));
-    let cost = resident(server.pid()).saturating_sub(before);
+    let cost = memory(server.pid(), "VmRSS:").saturating_sub(before);
     println!("{IDLE} connections cost {} KiB", cost / 1024);
     assert!(cost < 200_000_000, "{IDLE} idle connections cost {cost} bytes of memory");
     for mut stream in idle {
@@ -107,11 +107,4 @@ fn can_open(count: usize) -> bool {
 
 fn open_files(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
-}
-
-/// The memory that a process really has, in bytes.
-fn resident(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }

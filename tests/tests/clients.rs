@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use tests::{Client, Server, Setup, go_client, java_client, set, wait_for_route};
+use tests::{Client, Server, Setup, go_client, java_client, set, try_admin, wait_for_route};
 
 /// What a client library can do beyond the least.
 #[derive(Clone, Copy)]
@@ -134,11 +134,7 @@ fn consume_fresh(client: &mut Client, server: &Server, round: &str, again: &[Str
     });
     tests::wait_for("the commit", || {
         client.call(&["commit", "group-progress"]);
-        let progress = std::process::Command::new(tests::binary())
-            .args(["admin", "consumerProgress", "-n", &address, "-g", "group-progress"])
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&progress.stdout);
+        let text = try_admin(&["consumerProgress", "-n", &address, "-g", "group-progress"]).unwrap_or_default();
         (text.contains("\nProgress ") && text.contains("Diff Total: 0\n")).then_some(())
     });
     let got = client.bodies(&["stopPush", "group-progress"]);
@@ -186,9 +182,7 @@ macro_rules! versions {
     ($($name:ident: $client:ident($version:literal), $abilities:expr;)*) => {$(
         #[test]
         fn $name() {
-            if let Some(client) = $client($version) {
-                all_scenarios(client, $abilities);
-            }
+            $client($version).into_iter().for_each(|client| all_scenarios(client, $abilities));
         }
     )*};
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tests::{Answer, JavaServer, Link, Server, Setup};
+use tests::{Answer, Exchange, JAVA, Link, Server, Setup};
 
 /// Where a step goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -255,9 +255,9 @@ fn ask(link: &mut Link, step: &Step) -> (Answer, Vec<String>) {
 
 #[test]
 fn answers_are_javas() {
-    let Some(java) = JavaServer::start("maxMessageSize=1000\n") else { return };
+    let Some(java) = Exchange::java(JAVA, "maxMessageSize=1000\n") else { return };
     let ours = Server::start(Setup { broker: "maxMessageSize=1000\n".into() });
-    let mut javas = [java.broker_port, java.namesrv_port].map(Link::connect);
+    let mut javas = [java.broker("127.0.0.1"), java.name_server()].map(|address| Link::to(&address));
     let mut own = [ours.broker_port, ours.namesrv_port].map(Link::connect);
     let mut differences = Vec::new();
     for step in STEPS {

@@ -54,11 +54,15 @@ fn master_dies_and_comes_back(hosts: &Hosts, client: &mut Client, servers: &str,
     }
 }
 
+/// The machines of a deployment, and a client of its days.
+fn enter(script: &str, test: &str, version: &str) -> Option<(Hosts, Client)> {
+    let hosts = Hosts::enter(script, test, || java_client(version).is_some())?;
+    Some((hosts, java_client(version)?))
+}
+
 #[test]
 fn two_machines_of_seed_001() {
-    const VERSION: &str = "4.7.1";
-    let prepare = || java_client(VERSION).is_some();
-    let Some(hosts) = Hosts::enter("deploy/001-two-machines/run", "two_machines_of_seed_001", prepare) else { return };
+    let Some((hosts, mut client)) = enter("deploy/001-two-machines/run", "two_machines_of_seed_001", "4.7.1") else { return };
     let home = "/home/software/rocketmq";
     for (file, edited) in [
         ("conf/logback_broker.xml", "/home/software/rocketmq/logs"),
@@ -73,7 +77,6 @@ fn two_machines_of_seed_001() {
     let servers = "192.168.0.15:9876;192.168.0.10:9876";
     let master = ["node2", "192.168.0.15:10911", "/home/software/rocketmq/store"];
     let slave = ["node3", "192.168.0.10:10911", "/home/rocketmq/store"];
-    let mut client = java_client(VERSION).unwrap();
     master_dies_and_comes_back(&hosts, &mut client, servers, &[(master, slave)]);
     for what in ["namesrv", "broker"] {
         let (stopped, said) = hosts.run("node2", &["sh", &format!("{home}/bin/mqshutdown"), what]);
@@ -86,16 +89,15 @@ fn two_machines_of_seed_001() {
 
 #[test]
 fn two_machines_of_seed_004() {
-    const VERSION: &str = "3.2.6";
-    let prepare = || java_client(VERSION).is_some();
-    let Some(hosts) = Hosts::enter("deploy/004-two-machines-sync/run", "two_machines_of_seed_004", prepare) else { return };
+    let Some((hosts, mut client)) = enter("deploy/004-two-machines-sync/run", "two_machines_of_seed_004", "3.2.6") else {
+        return;
+    };
     let home = "/home/rocket/alibaba-rocketmq";
     let logback = std::fs::read_to_string(hosts.file("machine54", &format!("{home}/conf/logback_broker.xml"))).unwrap();
     assert!(logback.contains("${user.home}/alibaba-rocketmq/logs"), "{logback}");
     let servers = "192.168.36.189:9876;192.168.36.54:9876";
     let master = ["machine54", "192.168.36.54:10911", "/home/rocket/alibaba-rocketmq/data/store"];
     let slave = ["machine189", "192.168.36.189:10911", "/home/rocket/alibaba-rocketmq/data/store"];
-    let mut client = java_client(VERSION).unwrap();
     master_dies_and_comes_back(&hosts, &mut client, servers, &[(master, slave)]);
     wait_for("the slave to have what is sent", || {
         let status = client.try_call(&["send", servers, "Payments", "A", "both have this"]).ok()?;
@@ -134,9 +136,7 @@ fn answer_dns(listen: &str, address: [u8; 4]) {
 
 #[test]
 fn containers_of_seed_000() {
-    const VERSION: &str = "4.2.0";
-    let prepare = || java_client(VERSION).is_some();
-    let Some(hosts) = Hosts::enter("deploy/000-one-pair-compose/run", "containers_of_seed_000", prepare) else { return };
+    let Some((hosts, mut client)) = enter("deploy/000-one-pair-compose/run", "containers_of_seed_000", "4.2.0") else { return };
     let image = size(Path::new(&std::env::var("IMAGE").unwrap()));
     assert!(image < 30 * 1024 * 1024, "the image has {image} bytes");
     let bin = "cd /home/rocketmq/rocketmq-4.9.4/bin";
@@ -157,7 +157,6 @@ fn containers_of_seed_000() {
     let servers = "namesrv:9876";
     let master = ["broker-a-m", "172.18.0.3:10911", "/opt/store"];
     let slave = ["broker-a-s", "172.18.0.4:10911", "/opt/store"];
-    let mut client = java_client(VERSION).unwrap();
     master_dies_and_comes_back(&hosts, &mut client, servers, &[(master, slave)]);
     // What the seed's author saw: nobody takes over, and a send says that there is no route.
     hosts.end("broker-a-m", "broker", "TERM");
@@ -171,12 +170,8 @@ const NODES: &str = "192.168.1.161:9876;192.168.1.162:9876";
 
 #[test]
 fn containers_of_two_hosts_of_seed_003() {
-    const VERSION: &str = "4.9.4";
-    let prepare = || java_client(VERSION).is_some();
-    let Some(hosts) = Hosts::enter("deploy/003-two-hosts-docker/run", "containers_of_two_hosts_of_seed_003", prepare) else {
-        return;
-    };
-    let mut client = java_client(VERSION).unwrap();
+    let (script, test) = ("deploy/003-two-hosts-docker/run", "containers_of_two_hosts_of_seed_003");
+    let Some((hosts, mut client)) = enter(script, test, "4.9.4") else { return };
     client.call(&["producer", NODES, "producers"]);
     wait_for("a send that is taken", || client.try_call(&["send", NODES, "Orders", "A", "first"]).ok());
     let mut sent = send(&mut client, NODES, "both-masters-", 200);
@@ -197,12 +192,10 @@ fn containers_of_two_hosts_of_seed_003() {
 
 #[test]
 fn containers_of_two_hosts_of_seed_003_mended() {
-    const VERSION: &str = "4.9.4";
     let (script, test) = ("deploy/003-two-hosts-docker/run-mended", "containers_of_two_hosts_of_seed_003_mended");
-    let Some(hosts) = Hosts::enter(script, test, || java_client(VERSION).is_some()) else { return };
+    let Some((hosts, mut client)) = enter(script, test, "4.9.4") else { return };
     let store = "/home/rocketmq/store";
     let a = (["broker-a", "192.168.1.161:10911", store], ["broker-a-s", "192.168.1.162:10623", store]);
     let b = (["broker-b", "192.168.1.162:10911", store], ["broker-b-s", "192.168.1.161:10623", store]);
-    let mut client = java_client(VERSION).unwrap();
     master_dies_and_comes_back(&hosts, &mut client, NODES, &[a, b]);
 }

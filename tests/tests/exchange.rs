@@ -323,7 +323,7 @@ fn send_raw(broker: &str, topic: &str, body: &str) {
 
 fn start(version: &'static str, long_group: Option<String>) -> Option<Journey> {
     let client = java_exchange_client(version)?;
-    let store = Exchange::start(SETTINGS);
+    let store = Exchange::start(Whose::Ferrocket, SETTINGS);
     let (mut long_topic, mut more) = (None, Vec::new());
     if let Some(group) = long_group {
         // Brokers make no groups with such names any more, but go on with those that they have.

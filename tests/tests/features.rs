@@ -3,15 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use tests::{Client, Server, Setup, binary, go_client, java_client, set, wait_for, wait_for_route};
+use tests::{Client, Server, Setup, admin, go_client, java_client, set, try_admin, wait_for, wait_for_route};
 
 const SETTINGS: &str = "enablePropertyFilter=true\ntraceTopicEnable=true\nmessageDelayLevel=1s 1s 1s 1s\n";
 const TRACES: &str = "RMQ_SYS_TRACE_TOPIC";
-
-fn topics(server: &str) -> Vec<String> {
-    let list = std::process::Command::new(binary()).args(["admin", "topicList", "-n", server]).output().unwrap();
-    String::from_utf8_lossy(&list.stdout).lines().map(str::to_owned).collect()
-}
 
 /// What a group has consumed when it has stopped, once that is so much.
 fn consumed(client: &mut Client, group: &str, count: usize) -> Vec<String> {
@@ -192,12 +187,8 @@ fn failed_messages_become_dead_letters(client: &mut Client, server: &str) {
     client.call(&["stopPush", "group-dead"]);
     wait_for_route(server, "%RETRY%group-dead");
     client.call(&["Features", "push", server, "group-dead", "Bad", "*", "100", "max=2"]);
-    let offset = ["admin", "queryMsgByOffset", "-n", server, "-t", "%DLQ%group-dead", "-b", "broker-a", "-i", "0", "-o", "0"];
-    let dead = wait_for("the dead letter", || {
-        let output = std::process::Command::new(binary()).args(offset).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.contains("Reconsume Times:").then_some(text)
-    });
+    let offset = ["queryMsgByOffset", "-n", server, "-t", "%DLQ%group-dead", "-b", "broker-a", "-i", "0", "-o", "0"];
+    let dead = wait_for("the dead letter", || try_admin(&offset).ok().filter(|text| text.contains("Reconsume Times:")));
     let times = dead.lines().find_map(|line| line.strip_prefix("Reconsume Times:")).map(str::trim);
     assert_eq!((times, dead.contains("RETRY_TOPIC=Bad")), (Some("3"), true), "{dead}");
     assert_eq!(client.bodies(&["stopPush", "group-dead"]), Vec::<String>::new());
@@ -206,12 +197,7 @@ fn failed_messages_become_dead_letters(client: &mut Client, server: &str) {
 fn all_features(mut client: Client) {
     let server = Server::start(Setup { broker: SETTINGS.into() });
     let address = server.name_server();
-    assert!(topics(&address).iter().any(|topic| topic == TRACES), "traceTopicEnable makes the topic at the start");
-    if client.name == "java-5.4.0" {
-        // Its consumers share out queues a second after their start, when they also send a heartbeat; where both meet, the
-        // broker does not hear that the subscription is a newer one, and refuses pulls until the next heartbeat: for 20 s.
-        client.call(&["property", "rocketmq.client.rebalance.minInterval", "300"]);
-    }
+    assert!(admin(&["topicList", "-n", &address]).contains(TRACES), "traceTopicEnable makes the topic at the start");
     client.call(&["producer", &address, "producers"]);
     properties_are_filtered(&mut client, &address);
     bad_expressions_are_refused(&mut client, &address);

@@ -10,7 +10,7 @@ use protocol::bodies::{ConsumerOffsets, SubscriptionGroupConfig, TopicConfig};
 use protocol::header::Typed;
 use protocol::requests::*;
 use protocol::{Header, codes, fastjson, record};
-use tests::{JavaServer, Link, Server, Setup, java_client, java_mqadmin, pull_request};
+use tests::{Exchange, JAVA, Link, Server, Setup, java_client, java_mqadmin, pull_request};
 
 /// Small files, so that a few messages fill several of each kind, which are kept for ten years.
 const SETTINGS: &str = "mappedFileSizeCommitLog=16384\nmappedFileSizeConsumeQueue=100\nmaxHashSlotNum=50\nmaxIndexNum=60\n\
@@ -125,8 +125,8 @@ fn data_of_javas_broker_is_read_as_java_reads_it() {
 #[test]
 #[ignore = "records tests/golden/data again"]
 fn data_of_javas_broker() {
-    let Some(mut java) = JavaServer::start(SETTINGS) else { return };
-    let (server, broker) = (java.name_server(), format!("127.0.0.1:{}", java.broker_port));
+    let Some(mut java) = Exchange::java(JAVA, SETTINGS) else { return };
+    let (server, broker) = (java.name_server(), java.broker("127.0.0.1"));
     let (mut client, mut mqadmin) = (java_client("5.4.0").unwrap(), java_mqadmin().unwrap());
     for command in [
         &["updateTopic", "-t", "Made", "-r", "3", "-w", "2", "-p", "4", "-o", "true"][..],
@@ -150,7 +150,7 @@ fn data_of_javas_broker() {
     assert!(bodies.len() == 44 && bodies.iter().any(|body| body.ends_with("@1")), "{bodies:?}");
     client.call(&["commit", "group-a"]);
     client.call(&["stopPush", "group-a"]);
-    let listing = listing(java.broker_port);
+    let listing = listing(java.port());
     java.stop();
     let target = golden();
     let _ = fs::remove_dir_all(&target);

@@ -2,11 +2,10 @@
 //! other left open.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use protocol::bodies::{HeartbeatData, ProducerData};
 use protocol::{Header, fastjson, message_id, properties, record};
-use tests::{Answer, Fields, JavaServer, Link, Server, Setup, binary, now, wait_for};
+use tests::{Answer, Exchange, Fields, JAVA, Link, Server, Setup, Whose, now, try_admin, wait_for};
 
 const END_TRANSACTION: i32 = 37;
 const CHECK_TRANSACTION_STATE: i32 = 39;
@@ -184,10 +183,10 @@ fn answers(port: u16, born: i64) -> (Vec<(String, Answer)>, Vec<Vec<Stored>>) {
 
 #[test]
 fn answers_and_records_are_javas() {
-    let Some(java) = JavaServer::start(NEVER) else { return };
+    let Some(java) = Exchange::java(Whose::Ferrocket, NEVER) else { return };
     let ours = Server::start(Setup { broker: NEVER.into() });
     let born = now();
-    let (mut theirs, mut own) = (answers(java.broker_port, born), answers(ours.broker_port, born));
+    let (mut theirs, mut own) = (answers(java.port(), born), answers(ours.broker_port, born));
     for (_, answer) in theirs.0.iter_mut().chain(&mut own.0) {
         answer.fields.remove("transactionId");
     }
@@ -200,7 +199,7 @@ fn answers_and_records_are_javas() {
 
 #[test]
 fn questions_are_javas() {
-    let Some(java) = JavaServer::start(SOON) else { return };
+    let Some(java) = Exchange::java(Whose::Ferrocket, SOON) else { return };
     let ours = Server::start(Setup { broker: format!("brokerName=broker-a\n{SOON}") });
     let born = now();
     let ask = |port: u16| {
@@ -220,15 +219,13 @@ fn questions_are_javas() {
         assert_eq!(committed.body, "asked");
         (fields, message)
     };
-    let (theirs, own) = (ask(java.broker_port), ask(ours.broker_port));
+    let (theirs, own) = (ask(java.port()), ask(ours.broker_port));
     assert_eq!(own.0, theirs.0);
     assert_eq!(own.1, theirs.1);
 }
 
 fn admin(server: &str, words: &[&str]) -> Result<String, String> {
-    let output = Command::new(binary()).arg("admin").args(words).args(["-n", server]).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    try_admin(&[words, &["-n", server]].concat())
 }
 
 /// Two open transactions, one of which is committed and one rolled back in place of the producer.
@@ -261,8 +258,8 @@ fn ended_by_hand(port: u16, server: &str) {
 fn transactions_are_listed_and_ended_by_hand() {
     let ours = Server::start(Setup { broker: NEVER.into() });
     ended_by_hand(ours.broker_port, &ours.name_server());
-    let Some(java) = JavaServer::start(NEVER) else { return };
-    ended_by_hand(java.broker_port, &java.name_server());
+    let Some(java) = Exchange::java(Whose::Ferrocket, NEVER) else { return };
+    ended_by_hand(java.port(), &java.name_server());
 }
 
 /// Leaves a committed, a rolled back and two open half messages; one of them was asked about.
@@ -304,22 +301,20 @@ fn resolve(port: u16) {
 
 #[test]
 fn what_java_left_open_is_resolved() {
-    let directory = tempfile::tempdir().unwrap();
-    let settings = format!("{SOON}storePathRootDir={}\n", directory.path().join("store").display());
-    let Some(mut java) = JavaServer::start(&settings) else { return };
-    leave_open(java.broker_port);
-    java.stop();
-    let ours = Server::start(Setup { broker: format!("{settings}mappedFileSizeCommitLog=67108864\nbrokerName=broker-a\n") });
-    resolve(ours.broker_port);
+    let Some(mut store) = Exchange::java(Whose::Ferrocket, SOON) else { return };
+    leave_open(store.port());
+    store.stop();
+    store.open(Whose::Ferrocket, "");
+    resolve(store.port());
 }
 
 #[test]
 fn java_resolves_what_was_left_open() {
-    let directory = tempfile::tempdir().unwrap();
-    let settings = format!("{SOON}storePathRootDir={}\n", directory.path().join("store").display());
-    let mut ours = Server::start(Setup { broker: format!("{settings}mappedFileSizeCommitLog=67108864\nbrokerName=broker-a\n") });
-    leave_open(ours.broker_port);
-    ours.stop();
-    let Some(java) = JavaServer::start(&settings) else { return };
-    resolve(java.broker_port);
+    let mut store = Exchange::start(Whose::Ferrocket, SOON);
+    store.open(Whose::Ferrocket, "");
+    leave_open(store.port());
+    store.stop();
+    if store.open(JAVA, "") {
+        resolve(store.port());
+    }
 }

@@ -1,20 +1,6 @@
 //! mqadmin, Java's and this project's, against both servers: what they print is the same.
 
-use std::process::Command;
-
-use tests::{Client, JavaServer, Server, Setup, binary, java_mqadmin, wait_for};
-
-/// What `ferrocket admin` prints.
-fn ours(words: &[&str]) -> String {
-    try_ours(words).unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
-}
-
-/// [`ours`], or what it says on stderr where it fails.
-fn try_ours(words: &[&str]) -> Result<String, String> {
-    let output = Command::new(binary()).arg("admin").args(words).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
+use tests::{Client, Exchange, JAVA, Server, Setup, admin, java_mqadmin, try_admin, wait_for};
 
 fn javas(mqadmin: &mut Client, words: &[&str]) -> String {
     let printed = mqadmin.call(words)[0].replace("\\n", "\n");
@@ -42,40 +28,40 @@ fn without_figures(text: &str) -> Vec<String> {
 #[test]
 fn both_tools_show_the_same_of_both_servers() {
     let Some(mut mqadmin) = java_mqadmin() else { return };
-    let Some(java) = JavaServer::start("") else { return };
+    let Some(java) = Exchange::java(JAVA, "") else { return };
     let server = Server::start(Setup::default());
     for name_server in [server.name_server(), java.name_server()] {
         let n = name_server.as_str();
         // Java's broker announces itself a moment after it says that it is up.
-        wait_for("the broker to be known", || ours(&["clusterList", "-n", n]).contains("broker-a").then_some(()));
+        wait_for("the broker to be known", || admin(&["clusterList", "-n", n]).contains("broker-a").then_some(()));
         let made = javas(&mut mqadmin, &["updateTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown", "-r", "4", "-w", "4"]);
         assert!(made.contains("create topic to 127.0.0.1:"), "{made}");
-        let again = ours(&["updateTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown", "-r", "4", "-w", "4"]);
+        let again = admin(&["updateTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown", "-r", "4", "-w", "4"]);
         assert_eq!(lines(&again), lines(&made));
-        wait_for("the topic's route", || ours(&["topicList", "-n", n]).contains("Shown").then_some(()));
+        wait_for("the topic's route", || admin(&["topicList", "-n", n]).contains("Shown").then_some(()));
         // Java's command keeps its producer, which it can start only once in a virtual machine.
         if name_server == server.name_server() {
             let sent = javas(&mut mqadmin, &["sendMessage", "-n", n, "-t", "Shown", "-p", "hello", "-k", "k", "-c", "tag"]);
             assert!(sent.contains("SEND_OK"), "{sent}");
         }
-        assert!(ours(&["sendMessage", "-n", n, "-t", "Shown", "-p", "hello"]).contains("SEND_OK"));
+        assert!(admin(&["sendMessage", "-n", n, "-t", "Shown", "-p", "hello"]).contains("SEND_OK"));
         for words in [
             &["topicStatus", "-n", n, "-t", "Shown"][..],
             &["topicRoute", "-n", n, "-t", "Shown", "-l"],
             &["topicClusterList", "-n", n, "-t", "Shown"],
         ] {
-            assert_eq!(lines(&ours(words)), lines(&javas(&mut mqadmin, words)), "{}", words.join(" "));
+            assert_eq!(lines(&admin(words)), lines(&javas(&mut mqadmin, words)), "{}", words.join(" "));
         }
         let topics = ["topicList", "-n", n];
-        assert_eq!(sorted(&ours(&topics)), sorted(&javas(&mut mqadmin, &topics)));
+        assert_eq!(sorted(&admin(&topics)), sorted(&javas(&mut mqadmin, &topics)));
         let clusters = ["clusterList", "-n", n];
-        assert_eq!(without_figures(&ours(&clusters)), without_figures(&javas(&mut mqadmin, &clusters)));
+        assert_eq!(without_figures(&admin(&clusters)), without_figures(&javas(&mut mqadmin, &clusters)));
         messages_are_found_by_key(&mut mqadmin, n);
         let group = ["updateSubGroup", "-n", n, "-c", "DefaultCluster", "-g", "shown-group"];
         assert!(javas(&mut mqadmin, &group).contains("success"));
-        assert!(ours(&["consumeMessage", "-n", n, "-t", "Shown"]).contains("BODY: hello"));
+        assert!(admin(&["consumeMessage", "-n", n, "-t", "Shown"]).contains("BODY: hello"));
         assert!(javas(&mut mqadmin, &["deleteTopic", "-n", n, "-c", "DefaultCluster", "-t", "Shown"]).contains("success"));
-        assert!(!ours(&topics).contains("Shown"));
+        assert!(!admin(&topics).contains("Shown"));
     }
 }
 
@@ -94,18 +80,18 @@ fn with_sorted_properties(text: &str) -> Vec<String> {
 
 fn messages_are_found_by_key(mqadmin: &mut Client, n: &str) {
     let send = |key: &str| {
-        let sent = ours(&["sendMessage", "-n", n, "-t", "Shown", "-p", "found", "-k", key, "-c", "tag"]);
+        let sent = admin(&["sendMessage", "-n", n, "-t", "Shown", "-p", "found", "-k", key, "-c", "tag"]);
         sent.split_whitespace().last().unwrap().to_owned()
     };
     let ids = ["order-17 first", "order-17 second", "order-1"].map(send);
     let by_key = ["queryMsgByKey", "-n", n, "-t", "Shown", "-k", "order-17"];
     // The index follows the log a moment behind.
-    let found = wait_for("the key index", || try_ours(&by_key).ok().filter(|found| lines(found).len() == 3));
+    let found = wait_for("the key index", || try_admin(&by_key).ok().filter(|found| lines(found).len() == 3));
     assert_eq!(lines(&found), lines(&javas(mqadmin, &by_key)));
     assert!(ids[..2].iter().all(|id| found.contains(id.as_str())) && !found.contains(&ids[2]), "{found}");
     let newest = [&by_key[..], &["-m", "1"]].concat();
-    assert_eq!(lines(&ours(&newest)), lines(&javas(mqadmin, &newest)));
-    assert!(ours(&newest).contains(&ids[1]));
+    assert_eq!(lines(&admin(&newest)), lines(&javas(mqadmin, &newest)));
+    assert!(admin(&newest).contains(&ids[1]));
     for none in [
         &["-k", "first", "-e", "1000"][..],
         &["-k", "order"],
@@ -113,7 +99,7 @@ fn messages_are_found_by_key(mqadmin: &mut Client, n: &str) {
         &["-k", "first", "-c", "DefaultCluster", "-e", "1"],
     ] {
         let words = [&["queryMsgByKey", "-n", n, "-t", "Shown"][..], none].concat();
-        let refused = try_ours(&words).unwrap_err();
+        let refused = try_admin(&words).unwrap_err();
         assert!(refused.contains("no message of topic Shown has the key"), "{refused}");
         assert!(!javas(mqadmin, &words).contains("#Message ID"));
     }
@@ -122,10 +108,10 @@ fn messages_are_found_by_key(mqadmin: &mut Client, n: &str) {
     // Java's command by unique key works once in a virtual machine.
     let mut another = java_mqadmin().unwrap();
     for words in [&by_unique_key[..], &by_id] {
-        let shown = ours(words);
+        let shown = admin(words);
         assert!(shown.contains("[order-17 second]"), "{shown}");
         assert_eq!(with_sorted_properties(&shown), with_sorted_properties(&javas(&mut another, words)), "{}", words.join(" "));
     }
-    let unknown = try_ours(&["queryMsgById", "-n", n, "-t", "Shown", "-i", "xyz"]).unwrap_err();
+    let unknown = try_admin(&["queryMsgById", "-n", n, "-t", "Shown", "-i", "xyz"]).unwrap_err();
     assert!(unknown.contains("no message has the id xyz") && unknown.contains("as a unique key"), "{unknown}");
 }

@@ -1,7 +1,7 @@
 //! POP with the unchanged Java client 5.4.0, which has the broker give it queues: acknowledged once and for all, back
 //! after a failure, back after a kill of the broker and of the time at which it is visible again.
 
-use tests::{Exchange, Popped, Popper, Server, Setup, Whose, java_client, sorted, wait_for};
+use tests::{Exchange, JAVA, Popped, Popper, Server, Setup, Whose, java_client, sorted, wait_for};
 
 /// What nobody acknowledges comes back after five seconds, the least that the client asks for; what is handed back after
 /// ten, the client's first delay. Both come under their own topic, counted.
@@ -57,10 +57,7 @@ fn texts(messages: &[Popped]) -> Vec<&str> {
 /// its timer.
 #[test]
 fn open_pops_are_taken_over_from_java_and_by_java() {
-    let mut store = Exchange::start("mappedFileSizeCommitLog=67108864\nbrokerIP1=127.0.0.1\n");
-    if !store.open(Whose::Java("5.4.0"), "") {
-        return;
-    }
+    let Some(mut store) = Exchange::java(Whose::Ferrocket, "") else { return };
     let mut peer = Popper::new(&store.broker("127.0.0.1"));
     ["m0", "m1", "m2"].iter().for_each(|body| peer.send(body));
     let popped = peer.pop_all(3, 1);
@@ -80,7 +77,7 @@ fn open_pops_are_taken_over_from_java_and_by_java() {
     // Java's broker does not read groups' offsets from check points.
     store.stop();
 
-    store.open(Whose::Java("5.4.0"), "");
+    store.open(JAVA, "");
     let mut peer = Popper::new(&store.broker("127.0.0.1"));
     peer.send("m4");
     let popped = peer.pop_all(2, 60_000);

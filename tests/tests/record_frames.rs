@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 use protocol::{Header, frame};
-use tests::{Client, JavaServer, free_broker_port, free_port, go_client, java_client, java_mqadmin, wait_for};
+use tests::{Client, Exchange, JAVA, free_port, go_client, java_client, java_mqadmin, wait_for};
 
 /// The first of each kind of frame, in the order in which they passed.
 #[derive(Default)]
@@ -129,14 +129,14 @@ fn drive(client: &mut Client, server: &str, topic: &str) {
 #[ignore = "records tests/golden/frames again"]
 fn frames_of_java_and_of_its_clients() {
     let registering = Recorder::new((1, 1));
-    let (namesrv_port, broker_port) = (free_port(), free_broker_port());
     let to_namesrv = free_port();
+    let mut java = Exchange::start(JAVA, &format!("namesrvAddr=127.0.0.1:{to_namesrv}\n"));
+    let namesrv_port = java.name_server().rsplit(':').next().unwrap().parse().unwrap();
     registering.listen(to_namesrv, namesrv_port);
-    let settings = format!("namesrvAddr=127.0.0.1:{to_namesrv}\n");
-    let Some(java) = JavaServer::start_at(namesrv_port, broker_port, &settings) else { return };
-    let (to_namesrv, to_broker) = (free_port(), free_broker_port());
+    assert!(java.open(JAVA, ""));
+    let (broker_port, to_namesrv, to_broker) = (java.port(), free_port(), free_port());
     let recorder = Recorder::new((broker_port, to_broker));
-    recorder.listen(to_namesrv, java.namesrv_port);
+    recorder.listen(to_namesrv, namesrv_port);
     recorder.listen(to_broker, broker_port);
     recorder.listen(to_broker - 2, broker_port - 2);
     let server = format!("127.0.0.1:{to_namesrv}");

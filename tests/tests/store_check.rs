@@ -1,31 +1,26 @@
 //! A bit of a commit log flips: `ferrocket admin storeCheck` names the message, and no broker ever gives it to anybody.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use tests::{Server, Setup, binary, wait_for};
+use tests::{Server, Setup, admin, binary, wait_for};
 
-fn admin(words: &[&str]) -> Output {
-    Command::new(binary()).arg("admin").args(words).output().unwrap()
+/// The exit code of a command, what it prints, and what it says beside that.
+fn run(words: &[&str]) -> (i32, String, String) {
+    let output = Command::new(binary()).arg("admin").args(words).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code().unwrap(), out, err)
 }
 
-/// What a command prints that must go well.
-fn printed(words: &[&str]) -> String {
-    let output = admin(words);
-    assert!(output.status.success(), "{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The exit code of storeCheck, and what it says.
+/// The exit code of storeCheck, and all that it says.
 fn check(options: &[&str]) -> (i32, String) {
-    let output = admin(&[&["storeCheck"], options].concat());
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    let (code, out, err) = run(&[&["storeCheck"], options].concat());
+    (code, out + &err)
 }
 
 /// Sends a message; gives its unique key and its offset message id.
 fn send(n: &str, body: &str) -> (String, String) {
-    let sent = printed(&["sendMessage", "-n", n, "-t", "Checked", "-p", body, "-k", "a-key", "--json"]);
+    let sent = admin(&["sendMessage", "-n", n, "-t", "Checked", "-p", body, "-k", "a-key", "--json"]);
     let field = |name: &str| {
         let (_, rest) = sent.split_once(&format!("\"{name}\": \"")).unwrap();
         rest.split('"').next().unwrap().to_owned()
@@ -56,7 +51,7 @@ fn a_message_with_a_flipped_bit_is_named_and_never_served() {
     let root = store.to_str().unwrap();
     let messages = ["the first body", "the second body", "the third body"].map(|body| send(n, body));
     let by_key = ["queryMsgByKey", "-n", n, "-t", "Checked", "-k", "a-key"];
-    wait_for("the key index", || (printed(&by_key).lines().count() == 4).then_some(()));
+    wait_for("the key index", || (admin(&by_key).lines().count() == 4).then_some(()));
     // Beside a broker that runs.
     let (code, text) = check(&["-p", root]);
     assert!(code == 0 && text.contains("3 whole messages") && text.contains("nothing is damaged"), "{code}: {text}");
@@ -77,17 +72,16 @@ fn a_message_with_a_flipped_bit_is_named_and_never_served() {
     assert_eq!(check(&[]).0, 2);
 
     server.start_again();
-    wait_for("the topic's route", || printed(&["topicList", "-n", n]).contains("Checked").then_some(()));
-    let consumed = printed(&["consumeMessage", "-n", n, "-t", "Checked"]);
+    wait_for("the topic's route", || admin(&["topicList", "-n", n]).contains("Checked").then_some(()));
+    let consumed = admin(&["consumeMessage", "-n", n, "-t", "Checked"]);
     assert!(consumed.contains("the first body") && consumed.contains("the third body"), "{consumed}");
     assert!(!consumed.contains(unique_key.as_str()), "{consumed}");
     for id in [unique_key, offset_id] {
-        let output = admin(&["queryMsgById", "-n", n, "-t", "Checked", "-i", id, "--json"]);
-        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
-        assert!(output.stdout.is_empty());
+        let (code, out, _) = run(&["queryMsgById", "-n", n, "-t", "Checked", "-i", id, "--json"]);
+        assert_eq!((code, out.as_str()), (1, ""));
     }
-    let found = wait_for("the key index", || Some(printed(&by_key)).filter(|found| found.lines().count() == 3));
+    let found = wait_for("the key index", || Some(admin(&by_key)).filter(|found| found.lines().count() == 3));
     assert!(!found.contains(unique_key.as_str()) && found.contains(&messages[2].0), "{found}");
-    let whole = printed(&["queryMsgById", "-n", n, "-t", "Checked", "-i", &messages[2].1, "--json"]);
+    let whole = admin(&["queryMsgById", "-n", n, "-t", "Checked", "-i", &messages[2].1, "--json"]);
     assert!(whole.contains("the third body"), "{whole}");
 }

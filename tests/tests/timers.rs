@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use bytes::BytesMut;
 use protocol::{Header, codes, message_id, properties, record};
 use tests::{
-    Answer, Exchange, Fields, JavaServer, Link, PATIENCE, Server, Setup, Whose, java_client, now, pull_request, wait_for,
+    Answer, Exchange, Fields, JAVA, Link, PATIENCE, Server, Setup, Whose, java_client, memory, now, pull_request, wait_for,
     write_request,
 };
 
@@ -192,16 +192,16 @@ fn answers_without_wheel(port: u16) -> [Answer; 4] {
 fn answers_are_javas() {
     let settings = "recallMessageEnable=true\ntimerMaxDelaySec=100\n";
     let off = "recallMessageEnable=true\ntimerWheelEnable=false\n";
-    let Some(java) = JavaServer::start(settings) else { return };
-    let theirs = answers_with_wheel(java.broker_port);
+    let Some(java) = Exchange::java(Whose::Ferrocket, settings) else { return };
+    let theirs = answers_with_wheel(java.port());
     drop(java);
     let ours = Server::start(Setup { broker: format!("brokerName=broker-a\n{settings}") });
     for ((_, theirs), (name, ours)) in theirs.into_iter().zip(answers_with_wheel(ours.broker_port)) {
         assert_eq!(ours, theirs, "{name}");
     }
-    let Some(java) = JavaServer::start(off) else { return };
+    let Some(java) = Exchange::java(Whose::Ferrocket, off) else { return };
     let ours = Server::start(Setup { broker: format!("brokerName=broker-a\n{off}") });
-    assert_eq!(answers_without_wheel(ours.broker_port), answers_without_wheel(java.broker_port));
+    assert_eq!(answers_without_wheel(ours.broker_port), answers_without_wheel(java.port()));
 }
 
 /// Leaves one message that was delivered, some that wait, and one that was recalled. Gives when the last is due.
@@ -245,29 +245,24 @@ fn what_waited_comes(port: u16, last: i64) {
 
 #[test]
 fn what_waits_in_javas_directory_is_delivered_once() {
-    let mut exchange = Exchange::start(SETTINGS);
-    if !exchange.open(Whose::Java("5.4.0"), "") {
-        return;
-    }
-    let port = |exchange: &Exchange| exchange.broker("x").rsplit(':').next().unwrap().parse().unwrap();
-    let last = leave_waiting(port(&exchange));
+    let Some(mut exchange) = Exchange::java(Whose::Ferrocket, SETTINGS) else { return };
+    let last = leave_waiting(exchange.port());
     exchange.stop();
     exchange.open(Whose::Ferrocket, "");
     // A kill and a start later all is as it was.
     exchange.kill();
     exchange.open(Whose::Ferrocket, "");
-    what_waited_comes(port(&exchange), last);
+    what_waited_comes(exchange.port(), last);
 }
 
 #[test]
 fn java_delivers_once_what_waited_here() {
-    let mut exchange = Exchange::start(SETTINGS);
-    let port = |exchange: &Exchange| exchange.broker("x").rsplit(':').next().unwrap().parse().unwrap();
+    let mut exchange = Exchange::start(Whose::Ferrocket, SETTINGS);
     exchange.open(Whose::Ferrocket, "");
-    let last = leave_waiting(port(&exchange));
+    let last = leave_waiting(exchange.port());
     exchange.stop();
-    if exchange.open(Whose::Java("5.4.0"), "") {
-        what_waited_comes(port(&exchange), last);
+    if exchange.open(JAVA, "") {
+        what_waited_comes(exchange.port(), last);
     }
 }
 
@@ -294,24 +289,18 @@ fn send_many(port: u16, count: usize, due: i64) {
     }
 }
 
-fn memory_kib(pid: u32, key: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
-}
-
 /// `TIMERS=1000000 cargo test --release -p tests --test timers many -- --nocapture` shows what a million costs.
 #[test]
 fn many_timers_survive_a_kill() {
     let count: usize = std::env::var("TIMERS").ok().and_then(|count| count.parse().ok()).unwrap_or(20_000);
     let mut server = Server::start(Setup { broker: SETTINGS.into() });
-    let before = memory_kib(server.pid(), "VmRSS:");
+    let before = memory(server.pid(), "VmRSS:");
     let begun = now();
     let due = begun + 10_000 + count as i64 / 20;
     send_many(server.broker_port, count, due);
     let sent = now() - begun;
     assert!(now() < due, "sending took {sent} ms: there is nothing to measure");
-    let resident = memory_kib(server.pid(), "VmRSS:");
+    let resident = memory(server.pid(), "VmRSS:");
     server.kill();
     let killed = now();
     server.start_again();
@@ -321,17 +310,17 @@ fn many_timers_survive_a_kill() {
     let waiting = wait_for("the timers", || {
         let (_, frame) = peer.link.call(28, "", &[]);
         let figures = String::from_utf8_lossy(&frame.body).into_owned();
-        figures.contains(&format!("\"timerCongestNum\":\"{count}\"")).then(|| memory_kib(server.pid(), "VmRSS:"))
+        figures.contains(&format!("\"timerCongestNum\":\"{count}\"")).then(|| memory(server.pid(), "VmRSS:"))
     });
     println!(
         "{count} timers sent in {sent} ms: {} MiB resident ({} before); after a kill and a start of {started} ms {} MiB, {} of it \
          anonymous",
-        resident / 1024,
-        before / 1024,
-        waiting / 1024,
-        memory_kib(server.pid(), "RssAnon:") / 1024
+        resident >> 20,
+        before >> 20,
+        waiting >> 20,
+        memory(server.pid(), "RssAnon:") >> 20
     );
-    assert!(waiting < 200 * 1024 && resident < 200 * 1024, "{resident} and {waiting} KiB");
+    assert!(waiting.max(resident) < 200 << 20, "{resident} and {waiting} bytes");
     let mut seen = vec![false; count];
     let (mut offset, mut worst) = (0, 0);
     while offset < count {

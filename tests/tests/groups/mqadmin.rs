@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tempfile::TempDir;
-use tests::{Client, JavaServer, Link, Server, Setup, binary, java_client, java_mqadmin, wait_for};
+use tests::{Client, Exchange, JAVA, Link, Server, Setup, binary, java_client, java_mqadmin, wait_for};
 
 const TRACED: &str = "traceTopicEnable=true\n";
 
@@ -85,13 +85,10 @@ fn without_numbers(line: &str) -> String {
 #[test]
 fn both_tools_show_and_move_groups_of_both_servers() {
     let Some(mut client) = java_client("5.4.0") else { return };
-    client.call(&["property", "rocketmq.client.rebalance.waitInterval", "1000"]);
-    let Some(java) = JavaServer::start(TRACED) else { return };
+    let Some(java) = Exchange::java(JAVA, TRACED) else { return };
     let server = Server::start(Setup { broker: TRACED.into() });
-    let brokers = [
-        (server.name_server(), format!("127.0.0.1:{}", server.broker_port)),
-        (java.name_server(), format!("127.0.0.1:{}", java.broker_port)),
-    ];
+    let brokers =
+        [(server.name_server(), format!("127.0.0.1:{}", server.broker_port)), (java.name_server(), java.broker("127.0.0.1"))];
     let own = brokers[0].0.clone();
     let mut begun = Vec::new();
     for (name_server, broker) in brokers {

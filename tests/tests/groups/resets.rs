@@ -1,15 +1,6 @@
 //! Groups are moved while their consumers run, and go on where another group is.
 
-use std::process::Command;
-
-use tests::{Client, Server, Setup, binary, go_client, java_client, wait_for, wait_for_route};
-
-/// What `ferrocket admin` prints.
-fn admin(words: &[&str]) -> String {
-    let output = Command::new(binary()).arg("admin").args(words).output().unwrap();
-    assert!(output.status.success(), "{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use tests::{Client, Server, Setup, admin, go_client, java_client, try_admin, wait_for, wait_for_route};
 
 fn times(bodies: &[String], body: &str) -> usize {
     bodies.iter().filter(|one| *one == body).count()
@@ -62,19 +53,14 @@ fn groups_move(mut client: Client) {
     assert!(progress.contains("Diff Total: 0\n"), "{progress}");
 }
 
-const FAST_REBALANCE: [&str; 3] = ["property", "rocketmq.client.rebalance.waitInterval", "1000"];
-
 #[test]
 fn java_4_9_4_is_moved_by_the_broker() {
-    let Some(mut client) = java_client("4.9.4") else { return };
-    client.call(&FAST_REBALANCE);
-    groups_move(client);
+    java_client("4.9.4").into_iter().for_each(groups_move);
 }
 
 #[test]
 fn java_5_4_0_is_moved_by_the_broker() {
     let Some(mut client) = java_client("5.4.0") else { return };
-    client.call(&FAST_REBALANCE);
     // Its heartbeats leave out what the broker knows.
     client.call(&["property", "com.rocketmq.heartbeat.v2", "true"]);
     groups_move(client);
@@ -82,16 +68,12 @@ fn java_5_4_0_is_moved_by_the_broker() {
 
 #[test]
 fn java_4_9_4_is_told_to_move() {
-    let Some(mut client) = java_client("4.9.4") else { return };
-    client.call(&FAST_REBALANCE);
-    is_told(client);
+    java_client("4.9.4").into_iter().for_each(is_told);
 }
 
 #[test]
 fn go_2_1_2_is_moved_by_the_broker() {
-    if let Some(client) = go_client("v2.1.2") {
-        groups_move(client);
-    }
+    go_client("v2.1.2").into_iter().for_each(groups_move);
 }
 
 /// Two processes under one client id take each other's queues, so that nobody consumes some: people are told.
@@ -132,7 +114,7 @@ fn is_told(mut client: Client) {
     // Queues without a message have no offset before the consumer commits them.
     wait_for("the reset", || {
         client.call(&["commit", "movers"]);
-        Command::new(binary()).arg("admin").args(reset).output().unwrap().status.success().then_some(())
+        try_admin(&reset).ok()
     });
     assert_eq!(client.bodies(&["poll", "movers", "2"]), ["again", "again"]);
     client.call(&["stopPush", "movers"]);
