@@ -13,6 +13,8 @@ use crate::{BINARY, cargo};
 /// So many tests more than there are cores run at a time: most of their time they wait for clients, which do things every few
 /// seconds.
 const WAITING: usize = 3;
+/// Tests that run at a time at the most: some start five virtual machines, which take some 200 MB each.
+const MOST: usize = 8;
 
 /// The tests with real processes that take longest: they begin first, so that none of them runs alone in the end.
 const LONGEST: [&str; 10] = [
@@ -85,7 +87,7 @@ pub fn run(mut computing: Vec<Job>) -> Result<()> {
     computing.push(Job::computing("documentation", &cargo(&["test", "--workspace", "--doc"])));
     let (count, waiting) = (Mutex::default(), Mutex::new(waiting));
     let next = || waiting.lock().unwrap().pop_front();
-    let threads = std::thread::available_parallelism()?.get() + WAITING;
+    let threads = MOST.min(std::thread::available_parallelism()?.get() + WAITING);
     std::thread::scope(|scope| {
         scope.spawn(|| computing.into_iter().for_each(|job| job.run(&count)));
         for _ in 0..threads {
