@@ -21,13 +21,13 @@ const LONGEST: [&str; 10] = [
     "exchange java_5_4_0",
     "groups mqadmin::both_tools_show_and_move_groups_of_both_servers",
     "replication pairs_with_java_5_4_0",
+    "migration a_java_broker_5_4_0_is_replaced",
     "exchange java_4_9_4",
-    "half_messages what_java_left_open_is_resolved",
-    "half_messages java_resolves_what_was_left_open",
-    "half_messages transactions_are_listed_and_ended_by_hand",
-    "timers answers_are_javas",
     "mqadmin both_tools_show_the_same_of_both_servers",
     "migration a_java_broker_4_9_4_is_replaced",
+    "half_messages what_java_left_open_is_resolved",
+    "timers answers_are_javas",
+    "name_servers one_name_server_of_several_is_enough",
 ];
 
 /// Something that runs beside others, and what it is called.
