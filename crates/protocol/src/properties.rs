@@ -60,10 +60,19 @@ pub const TIMER_DEQUEUE_MS: &str = "TIMER_DEQUEUE_MS";
 /// The pairs of a properties string in their order. A piece without a name or without a value is passed
 /// over, as Java does.
 pub fn pairs(properties: &str) -> impl Iterator<Item = (&str, &str)> {
-    properties.split(PROPERTY_SEPARATOR).filter_map(|pair| {
-        let (name, value) = pair.split_once(NAME_VALUE_SEPARATOR)?;
-        (!name.is_empty() && !value.is_empty()).then_some((name, value))
-    })
+    let mut rest = Some(properties);
+    let pieces = std::iter::from_fn(move || {
+        let (piece, later) = cut(rest?, PROPERTY_SEPARATOR).map_or((rest?, None), |(piece, later)| (piece, Some(later)));
+        rest = later;
+        Some(piece)
+    });
+    pieces.filter_map(|pair| cut(pair, NAME_VALUE_SEPARATOR)).filter(|(name, value)| !name.is_empty() && !value.is_empty())
+}
+
+/// `str::split_once`, which is slow where a separator is near.
+fn cut(text: &str, separator: char) -> Option<(&str, &str)> {
+    let at = memchr::memchr(separator as u8, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 /// A property's value; of duplicates the last wins, as in Java's map. It is asked for several names of each message, so no
