@@ -121,7 +121,7 @@ impl Store {
         self.write_copied(&mut tail, offset, bytes)?;
         let end = offset + bytes.len() as u64;
         let mut whole = tail.marks.whole();
-        let read = self.read_copied(&mut tail, &mut whole, end);
+        let read = self.read_copied(&mut tail, &mut whole, offset, bytes);
         tail.marks.advance_copied(end, whole.min(end));
         if read.is_err() {
             tail.marks.drop_unwhole();
@@ -145,8 +145,10 @@ impl Store {
         Ok(())
     }
 
-    /// Has the whole records from `whole` to `end` wait to be visible, and moves `whole` behind the last.
-    fn read_copied(&self, tail: &mut Tail, whole: &mut u64, end: u64) -> Result<(), CopyError> {
+    /// Has the whole records from `whole` to the end of what came at `offset` wait to be visible, and moves `whole` behind the
+    /// last. What came is near at hand, where the file would have to be mapped first; a record that began before it is read there.
+    fn read_copied(&self, tail: &mut Tail, whole: &mut u64, offset: u64, came: &[u8]) -> Result<(), CopyError> {
+        let end = offset + came.len() as u64;
         let mut last: Option<Arc<Segment>> = None;
         while *whole < end {
             let position = *whole;
@@ -156,7 +158,10 @@ impl Store {
             let Some(segment) = &last else { return Ok(()) };
             let file_end = segment.base + segment.length;
             let known = (end.min(file_end) - position) as usize;
-            let bytes = &segment.bytes()?[(position - segment.base) as usize..][..known];
+            let bytes = match position.checked_sub(offset) {
+                Some(at) => &came[at as usize..][..known],
+                None => &segment.bytes()?[(position - segment.base) as usize..][..known],
+            };
             let other_file_size = CopyError::OtherFileSize { position, segment: segment.length };
             if known < BLANK_LENGTH {
                 return if end >= file_end { Err(other_file_size) } else { Ok(()) };
