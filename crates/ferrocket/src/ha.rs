@@ -20,6 +20,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
+use crate::slave::LOOK;
 use crate::{reach, rejoin};
 
 /// How soon a slave tries again to reach its master.
@@ -151,14 +152,14 @@ async fn send_log(
 /// Fetches the master's log for as long as this broker is a slave.
 async fn follow(broker: Arc<Broker>, grew: watch::Receiver<()>, reopen: Arc<Notify>) {
     loop {
-        if broker.is_slave()
-            && let Some(master) = broker.master().ha_address
-        {
-            let ended = copy_from(&broker, &master, grew.clone(), &reopen).await;
-            broker.master_lost();
-            let why = ended.err().map(|error| format!("the log of the master at {master} is not copied: {error:#}"));
-            broker.note_wrong("copy", why);
-        }
+        let Some(master) = broker.master().ha_address.filter(|_| broker.is_slave()) else {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        let ended = copy_from(&broker, &master, grew.clone(), &reopen).await;
+        broker.master_lost();
+        let why = ended.err().map(|error| format!("the log of the master at {master} is not copied: {error:#}"));
+        broker.note_wrong("copy", why);
         tokio::time::sleep(RECONNECT).await;
     }
 }

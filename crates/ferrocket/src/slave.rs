@@ -20,7 +20,7 @@ use crate::rejoin;
 /// How often the master is asked (Java 4.9's period).
 const PERIOD: Duration = Duration::from_secs(10);
 /// How soon the master is asked that has just become known.
-const LOOK: Duration = Duration::from_millis(200);
+pub const LOOK: Duration = Duration::from_millis(200);
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
