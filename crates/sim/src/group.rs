@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use protocol::bodies::{ClusterInfo, EpochCache};
 use protocol::exchange::{CollectingOutbox, Connection, Service};
 use protocol::requests::{GetBrokerClusterInfo, GetBrokerEpochCache, Request};
-use protocol::{codes, fastjson, record};
+use protocol::{codes, fastjson, names, record};
 use replication::epoch::{Epoch, EpochHistory};
 use replication::ha::SlaveLink;
 use stdx::config::Table;
@@ -400,7 +400,10 @@ impl World {
                     continue;
                 }
                 let record = record::decode(bytes)?;
-                if let Some(id) = std::str::from_utf8(record.body).ok().and_then(|text| text.trim().parse::<u64>().ok()) {
+                // The outcome of a transaction is a number, too.
+                let of_client = record.topic != names::TRANS_OP_HALF_TOPIC;
+                let id = std::str::from_utf8(record.body).ok().and_then(|text| text.trim().parse::<u64>().ok());
+                if let Some(id) = id.filter(|_| of_client) {
                     self.nodes[node].has.entry(id).or_insert(from + at as u64);
                     self.nodes[node].cut.remove(&id);
                     *self.copies.entry(id).or_default() |= 1 << node;
