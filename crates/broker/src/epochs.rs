@@ -286,7 +286,7 @@ impl Broker {
             self.store.begin_copy();
             Refusal::new(codes::SYSTEM_ERROR, format!("{what}: {error}; the broker stays a slave"))
         };
-        let start = self.store.end_copy().map_err(|e| failed("cutting off a half record", e))?;
+        let start = self.store.end_copy();
         self.sync(now).map_err(|e| failed("flushing the log", io::Error::other(e)))?;
         let mut history = self.epochs().unwrap_or_default();
         history.begin(start, &self.address());

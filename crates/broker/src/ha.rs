@@ -231,20 +231,24 @@ impl Broker {
 
     /// Takes what came from the master.
     pub fn take_log(&self, link: &mut SlaveLink, mut bytes: &[u8], now: i64) -> Result<(), FollowError> {
-        let (count, mut log, mut from) = (bytes.len(), Vec::with_capacity(bytes.len()), None);
+        let (count, mut log, mut from) = (bytes.len(), std::mem::take(&mut link.begun), None);
+        let begun = log.len() as u64;
+        log.reserve(count);
         // Frames are small: to write those of one read together costs the kernel a fraction.
         let ended = loop {
             match link.read(&mut bytes, now) {
                 Ok(Some((offset, piece))) => {
-                    from.get_or_insert(offset);
+                    from.get_or_insert(offset - begun);
                     log.extend_from_slice(piece);
                 }
                 ended => break ended,
             }
         };
         if let Some(from) = from {
-            self.copy(from, &log, now)?;
+            let end = self.copy(from, &log, now)?;
+            log.drain(..(end - from) as usize);
         }
+        link.begun = log;
         ended?;
         self.master_heard(count, now);
         Ok(())
@@ -257,11 +261,11 @@ impl Broker {
         Some(report)
     }
 
-    /// Appends what the master has at `offset` of its log.
-    pub fn copy(&self, offset: u64, bytes: &[u8], now: i64) -> Result<(), CopyError> {
-        let woken = self.store.append_copied(offset, bytes)?;
-        self.appended(offset + bytes.len() as u64, &woken, now);
-        Ok(())
+    /// Appends the whole records of what the master has at `offset` of its log, and gives where they end.
+    pub fn copy(&self, offset: u64, bytes: &[u8], now: i64) -> Result<u64, CopyError> {
+        let (end, woken) = self.store.append_copied(offset, bytes)?;
+        self.appended(end, &woken, now);
+        Ok(end)
     }
 
     /// Why a slave refuses what only a master does.

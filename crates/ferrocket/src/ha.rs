@@ -187,6 +187,9 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
     let start = start_of_copy(broker).await?;
     let mut taken = false;
     let mut link = SlaveLink::new(start, now_ms());
+    if start == 1 {
+        link.begun.push(0);
+    }
     let mut buffer = vec![0; READ_BYTES];
     while broker.is_slave() && broker.master().ha_address.as_deref() == Some(master) {
         grew.borrow_and_update();
@@ -265,10 +268,7 @@ async fn start_of_copy(broker: &Arc<Broker>) -> Result<u64> {
     };
     let number = |key: &str| table.table.get(key).and_then(|text| text.parse::<u64>().ok());
     match (number("commitLogMinOffset"), number("commitLogMaxOffset")) {
-        (Some(0), Some(1..)) => {
-            broker.copy(0, &[0], now_ms())?;
-            Ok(1)
-        }
+        (Some(0), Some(1..)) => Ok(1),
         (Some(min), Some(_)) => Ok(min),
         _ => bail!("the master at {address} does not say where its log begins (commitLogMinOffset)"),
     }

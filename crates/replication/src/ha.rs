@@ -211,12 +211,15 @@ pub struct SlaveLink {
     reported: Option<u64>,
     wrote: i64,
     pub heard: i64,
+    /// The beginning of a record whose rest is to come. It is not written before: the checksum of a record covers its body
+    /// alone, so that a power cut between two writes could leave a header with a hole that nothing tells.
+    pub begun: Vec<u8>,
 }
 
 impl SlaveLink {
     /// A connection on which the log is wanted from `end` on; 0 where there is none and the master decides.
     pub fn new(end: u64, now: i64) -> Self {
-        Self { header: Fixed::EMPTY, end, left: 0, reported: None, wrote: now, heard: now }
+        Self { header: Fixed::EMPTY, end, left: 0, reported: None, wrote: now, heard: now, begun: Vec::new() }
     }
 
     /// Takes the next piece of log off the front of what came from the master, with its offset; `None` where there is

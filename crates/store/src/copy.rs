@@ -1,5 +1,5 @@
-//! The log as a slave has it: bytes come as the master sends them, cut anywhere, and are written as they are. What is
-//! derived from them is derived in the same place as on the master.
+//! The log as a slave has it: whole records of what the master sends are written as they are. What is derived from them is
+//! derived in the same place as on the master.
 
 use std::io;
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use protocol::record::{self, BLANK_LENGTH, MAGIC_BLANK, MAGIC_V1, MAGIC_V2, Reco
 
 use crate::index::{self, Key};
 use crate::log::Slice;
-use crate::segment::Segment;
 use crate::{AppendError, Pending, Store, Tail, Watermarks, Woken};
+
+/// A record or a blank that is longer is none: so much of one is kept in memory at the most until the rest comes.
+const MAX_LENGTH: u32 = 256 << 20;
 
 /// Why bytes of a master were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -49,16 +51,11 @@ impl Store {
         self.copies.store(true, Ordering::Relaxed);
     }
 
-    /// Makes a copy a log that takes messages, behind its last whole record. Returns where that ends.
-    pub fn end_copy(&self) -> io::Result<u64> {
-        let mut tail = self.tail.lock();
-        let (whole, written) = (tail.marks.whole(), tail.marks.written());
-        if let Some(segment) = self.log.segment(whole).filter(|_| written > whole) {
-            segment.zero(whole - segment.base, (written - segment.base).min(segment.length))?;
-        }
-        tail.marks.drop_unwhole();
+    /// Makes a copy a log that takes messages. Returns where it ends.
+    pub fn end_copy(&self) -> u64 {
+        let tail = self.tail.lock();
         self.copies.store(false, Ordering::Relaxed);
-        Ok(whole)
+        tail.marks.written()
     }
 
     /// Bytes of the log from `offset` on that slaves may be sent: at most `most`, of one file. `None` where there are none.
@@ -78,7 +75,7 @@ impl Store {
     /// The offset below which a slave has what it tells its master: what the disk has confirmed with
     /// [`crate::Policy::Persisted`], what was written without.
     pub fn copied(&self) -> u64 {
-        self.tail.lock().marks.acked()
+        self.tail.lock().marks.visible()
     }
 
     /// From where a copy asks for more of the log: it is sent its last message once more, and sees whether the master has
@@ -89,9 +86,10 @@ impl Store {
         tail.last.map_or(end, |last| last.max(1)).min(end)
     }
 
-    /// Appends bytes that a master has at `offset` of its log, where this one ends; a log without any file begins at
-    /// `offset`. What it has already must be the same. Returns the queues whose watchers are to be told.
-    pub fn append_copied(&self, mut offset: u64, mut bytes: &[u8]) -> Result<Woken, CopyError> {
+    /// Appends the whole records of what a master has at `offset` of its log, where this one ends; a log without any file
+    /// begins at `offset`. What it has already must be the same. Returns the offset up to which that is taken, and the queues
+    /// whose watchers are to be told.
+    pub fn append_copied(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(u64, Woken), CopyError> {
         let mut tail = self.tail.lock();
         if !self.copies.load(Ordering::Relaxed) {
             return Err(CopyError::NoCopy);
@@ -109,7 +107,7 @@ impl Store {
             (offset, bytes) = (offset + length as u64, rest);
         }
         if bytes.is_empty() {
-            return Ok(Woken::new());
+            return Ok((offset, Woken::new()));
         }
         if offset != end {
             let empty = end == 0 && self.log.all().is_empty();
@@ -118,16 +116,42 @@ impl Store {
             }
             tail.marks = Watermarks::new(self.options.policy, offset);
         }
-        self.write_copied(&mut tail, offset, bytes)?;
-        let end = offset + bytes.len() as u64;
-        let mut whole = tail.marks.whole();
-        let read = self.read_copied(&mut tail, &mut whole, offset, bytes);
-        tail.marks.advance_copied(end, whole.min(end));
-        if read.is_err() {
-            tail.marks.drop_unwhole();
-        }
+        let (length, follows) = self.whole_records(offset, bytes);
+        self.write_copied(&mut tail, offset, &bytes[..length])?;
+        let mut whole = offset;
+        let read = self.read_copied(&mut tail, &mut whole, &bytes[..length]);
+        tail.marks.advance_written(whole);
         let woken = self.derive(&mut tail);
-        read.map(|()| woken)
+        read.and(follows).map(|()| (whole, woken))
+    }
+
+    /// How many bytes of what a master has at `offset` are whole records, and whether a record may follow.
+    fn whole_records(&self, offset: u64, bytes: &[u8]) -> (usize, Result<(), CopyError>) {
+        let segment = self.log.segment_length();
+        let mut whole = 0;
+        loop {
+            let (position, rest) = (offset + whole as u64, &bytes[whole..]);
+            let file_end = (position / segment + 1) * segment;
+            let known = rest.len().min((file_end - position) as usize);
+            let other_file_size = Err(CopyError::OtherFileSize { position, segment });
+            if known < BLANK_LENGTH {
+                return (whole, if known < rest.len() || position + known as u64 == file_end { other_file_size } else { Ok(()) });
+            }
+            let Some((total, magic)) = record::peek(rest) else { return (whole, Ok(())) };
+            let possible = (BLANK_LENGTH as u32..=MAX_LENGTH).contains(&total);
+            if !possible || !matches!(magic, MAGIC_V1 | MAGIC_V2 | MAGIC_BLANK) {
+                let reason = format!("length {total}, magic {magic:#010x}");
+                return (whole, Err(CopyError::NoRecord { position, reason }));
+            }
+            let next = position + u64::from(total);
+            if next > file_end || magic == MAGIC_BLANK && next != file_end {
+                return (whole, other_file_size);
+            }
+            if total as usize > rest.len() {
+                return (whole, Ok(()));
+            }
+            whole += total as usize;
+        }
     }
 
     fn write_copied(&self, tail: &mut Tail, offset: u64, mut bytes: &[u8]) -> Result<(), AppendError> {
@@ -145,49 +169,21 @@ impl Store {
         Ok(())
     }
 
-    /// Has the whole records from `whole` to the end of what came at `offset` wait to be visible, and moves `whole` behind the
-    /// last. What came is near at hand, where the file would have to be mapped first; a record that began before it is read there.
-    fn read_copied(&self, tail: &mut Tail, whole: &mut u64, offset: u64, came: &[u8]) -> Result<(), CopyError> {
-        let end = offset + came.len() as u64;
-        let mut last: Option<Arc<Segment>> = None;
-        while *whole < end {
+    /// Has records that were written at `whole` wait to be visible, and moves it behind each.
+    fn read_copied(&self, tail: &mut Tail, whole: &mut u64, mut records: &[u8]) -> Result<(), CopyError> {
+        while let Some((total, magic)) = record::peek(records) {
+            let (now, later) = records.split_at(total as usize);
             let position = *whole;
-            if last.as_ref().is_none_or(|segment| position >= segment.base + segment.length) {
-                last = self.log.segment(position);
-            }
-            let Some(segment) = &last else { return Ok(()) };
-            let file_end = segment.base + segment.length;
-            let known = (end.min(file_end) - position) as usize;
-            let bytes = match position.checked_sub(offset) {
-                Some(at) => &came[at as usize..][..known],
-                None => &segment.bytes()?[(position - segment.base) as usize..][..known],
-            };
-            let other_file_size = CopyError::OtherFileSize { position, segment: segment.length };
-            if known < BLANK_LENGTH {
-                return if end >= file_end { Err(other_file_size) } else { Ok(()) };
-            }
-            let Some((total, magic)) = record::peek(bytes) else { return Ok(()) };
-            if !matches!(magic, MAGIC_V1 | MAGIC_V2 | MAGIC_BLANK) {
-                return Err(CopyError::NoRecord { position, reason: format!("length {total}, magic {magic:#010x}") });
-            }
-            let next = position + u64::from(total);
-            if next > file_end || magic == MAGIC_BLANK && next != file_end {
-                return Err(other_file_size);
-            }
-            if next > end {
-                return Ok(());
-            }
             if magic != MAGIC_BLANK {
-                let record = record::decode(&bytes[..total as usize])
-                    .map_err(|error| CopyError::NoRecord { position, reason: error.to_string() })?;
+                let no_record = |reason: String| CopyError::NoRecord { position, reason };
+                let record = record::decode(now).map_err(|error| no_record(error.to_string()))?;
                 if record.physical_offset != position as i64 {
-                    let reason = format!("it says that its offset is {}", record.physical_offset);
-                    return Err(CopyError::NoRecord { position, reason });
+                    return Err(no_record(format!("it says that its offset is {}", record.physical_offset)));
                 }
                 self.take_copied(tail, &record, position, u64::from(total))?;
                 tail.last = Some(position);
             }
-            *whole = next;
+            (*whole, records) = (position + u64::from(total), later);
         }
         Ok(())
     }
@@ -233,10 +229,12 @@ mod tests {
     /// Copies what the slave lacks, in pieces of `cut` bytes.
     fn copy(master: &Store, slave: &Store, cut: usize) -> Result<(), CopyError> {
         slave.begin_copy();
-        let mut offset = slave.written_and_persisted().0.max(master.min_offset());
-        while let Some(slice) = master.log_bytes(offset, cut) {
-            slave.append_copied(offset, slice.bytes())?;
-            offset += slice.bytes().len() as u64;
+        let (mut offset, mut begun) = (slave.written_and_persisted().0.max(master.min_offset()), Vec::new());
+        while let Some(slice) = master.log_bytes(offset + begun.len() as u64, cut) {
+            begun.extend_from_slice(slice.bytes());
+            let (end, _) = slave.append_copied(offset, &begun)?;
+            begun.drain(..(end - offset) as usize);
+            offset = end;
         }
         Ok(())
     }
@@ -305,10 +303,10 @@ mod tests {
         assert!(matches!(slave.append(&mut Batch::default(), 1), Err(AppendError::Copy)));
         let end = slave.visible();
         fill(&master, "T", 9..10);
-        slave.append_copied(end, master.log_bytes(end, 60).unwrap().bytes()).unwrap();
-        assert_eq!((slave.end_copy().unwrap(), slave.written_and_persisted().0), (end, end));
+        assert_eq!(slave.append_copied(end, master.log_bytes(end, 60).unwrap().bytes()).unwrap().0, end);
         let next = slave.log.read(end, 60).unwrap();
-        assert!(next.bytes().iter().all(|byte| *byte == 0), "the half record is gone");
+        assert!(next.bytes().iter().all(|byte| *byte == 0), "half a record is not written");
+        assert_eq!((slave.end_copy(), slave.written_and_persisted().0), (end, end));
         assert!(matches!(slave.append_copied(end, b"x"), Err(CopyError::NoCopy)));
         let (place, _) = send(&slave, "T", 0, b"mine", 100);
         assert_eq!((place.physical_offset, place.queue_offset), (end, 3));
@@ -320,7 +318,7 @@ mod tests {
         let (old, new) = (open(&here, Policy::Written), open(&there, Policy::Written));
         fill(&old, "T", 0..30);
         copy(&old, &new, 1000).unwrap();
-        let parting = new.end_copy().unwrap();
+        let parting = new.end_copy();
         fill(&old, "T", 30..60);
         fill(&new, "T", 60..70);
         old.close().unwrap();
@@ -340,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_cut_by_a_stop_is_copied_again() {
+    fn a_record_of_which_a_stop_took_the_rest_is_copied_again() {
         let (here, there) = roots();
         let master = open(&here, Policy::Written);
         fill(&master, "T", 0..5);

@@ -562,10 +562,9 @@ impl Store {
     /// An error fences the log, as what the disk has is not known any more.
     pub fn sync(&self) -> Result<Woken, AppendError> {
         let _one = self.syncing.lock();
-        let whole = self.tail.lock().marks.whole();
         let to = self.persist_log()?;
         let mut tail = self.tail.lock();
-        tail.marks.advance_persisted(to, whole);
+        tail.marks.advance_persisted(to);
         Ok(self.derive(&mut tail))
     }
 

@@ -227,8 +227,8 @@ pub fn look(segment: &[u8], base: u64, position: u64) -> Found<'_> {
 const SECTOR: usize = 512;
 
 /// Whether a sector of the record, or its end, was never written. The checksum covers the body alone; topic and properties
-/// hold text. A slave writes records in pieces, so that a kill leaves the beginning of one, and a power cut may leave the
-/// beginning of what came into a sector: then what of it lies last reads as 0.
+/// hold text. A kill in the middle of a write leaves its beginning, and a power cut may leave the beginning of what came into
+/// a sector: then what of it lies last reads as 0.
 fn torn(bytes: &[u8], position: usize, record: &record::Record<'_>) -> bool {
     let properties = bytes.len() - record.properties.len();
     let topic = properties - 2 - record.topic.len();

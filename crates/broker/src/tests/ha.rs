@@ -72,9 +72,8 @@ const SLAVE: &str = "brokerRole=SLAVE\nbrokerId=1\n";
 /// Brings a slave what its master has.
 fn copy(master: &World, slave: &World, now: i64) {
     let (mut offset, _) = slave.broker.store.written_and_persisted();
-    while let Some(slice) = master.broker.store.log_bytes(offset, 100) {
-        slave.broker.copy(offset, slice.bytes(), now).unwrap();
-        offset += slice.bytes().len() as u64;
+    while let Some(slice) = master.broker.store.log_bytes(offset, 2000) {
+        offset = slave.broker.copy(offset, slice.bytes(), now).unwrap();
     }
     let table = |(data_version, topic_config_table)| protocol::bodies::TopicTable { data_version, topic_config_table };
     slave.broker.take_topics(table(master.broker.topics.all())).unwrap();
