@@ -321,12 +321,17 @@ impl Broker {
         self.shell.register_wanted();
     }
 
-    /// Topics that the log has messages of, and that the master was not asked about in time.
+    /// Topics that the log has messages of, and that the master was not asked about in time. Delayed messages may be for
+    /// queues that have none yet.
     fn unknown_topics(&self) -> BTreeMap<String, TopicConfig> {
-        let mut unknown = BTreeMap::new();
+        let (mut unknown, default) = (BTreeMap::new(), self.config().default_topic_queue_nums);
         for queue in self.store.queues().iter().filter(|queue| self.topics.get(&queue.topic).is_none()) {
-            let topic = TopicConfig::new(&queue.topic, queue.id + 1, perm::READ | perm::WRITE);
-            unknown.insert(queue.topic.clone(), topic);
+            let name = queue.topic.as_str();
+            let least = if names::is_system_topic(name) || names::is_retry_or_dlq(name) { 1 } else { default };
+            let made = || TopicConfig::new(name, least, perm::READ | perm::WRITE);
+            let topic: &mut TopicConfig = unknown.entry(name.to_owned()).or_insert_with(made);
+            topic.read_queue_nums = topic.read_queue_nums.max(queue.id + 1);
+            topic.write_queue_nums = topic.read_queue_nums;
         }
         unknown
     }
