@@ -636,25 +636,14 @@ impl Store {
         Ok(index.has_read_log(position, || self.visible()))
     }
 
-    /// Gives the whole records from `position` to `stop`, and returns where it stopped: behind the last.
+    /// [`Log::each_record`] that goes on behind damage. Returns where it stopped.
     fn each_record(&self, mut position: u64, stop: u64, mut each: impl FnMut(&Record<'_>, u64)) -> io::Result<u64> {
-        while position < stop
-            && let Some(segment) = self.log.segment(position)
-        {
-            match log::look(segment.bytes()?, segment.base, position - segment.base) {
-                log::Found::Record { record, length } => {
-                    each(&record, position);
-                    position += length;
-                }
-                log::Found::Blank => position = segment.base + segment.length,
-                log::Found::End(why) => {
-                    tracing::error!("{} is damaged at {position}: {why}", segment.path().display());
-                    position =
-                        log::next_record(segment.bytes()?, segment.base, position).unwrap_or(segment.base + segment.length);
-                }
-            }
+        loop {
+            let (end, damage) = self.log.each_record(position, stop, &mut each)?;
+            let Some((why, segment)) = damage.zip(self.log.segment(end)) else { return Ok(end) };
+            tracing::error!("{} is damaged at {end}: {why}", segment.path().display());
+            position = log::next_record(segment.bytes()?, segment.base, end).unwrap_or(segment.base + segment.length);
         }
-        Ok(position)
     }
 
     /// Messages of a topic with a key, stored from `begin` to `end`: the newest `most`, oldest first. A key that only

@@ -155,19 +155,27 @@ impl Log {
         }
     }
 
-    /// Calls `each` with the records from `at` on, where one begins, as far as they are whole.
-    pub fn each_record(&self, mut at: u64, mut each: impl FnMut(&record::Record<'_>)) -> io::Result<()> {
-        while let Some(segment) = self.segment(at) {
-            match look(segment.bytes()?, segment.base, at - segment.base) {
+    /// Gives the whole records from `position` to `stop` with their offsets. Returns where it stopped: behind the last, or
+    /// where no whole record is, with the reason.
+    pub fn each_record(
+        &self,
+        mut position: u64,
+        stop: u64,
+        mut each: impl FnMut(&record::Record<'_>, u64),
+    ) -> io::Result<(u64, Option<String>)> {
+        while position < stop
+            && let Some(segment) = self.segment(position)
+        {
+            match look(segment.bytes()?, segment.base, position - segment.base) {
                 Found::Record { record, length } => {
-                    each(&record);
-                    at += length;
+                    each(&record, position);
+                    position += length;
                 }
-                Found::Blank => at = segment.base + segment.length,
-                Found::End(_) => break,
+                Found::Blank => position = segment.base + segment.length,
+                Found::End(why) => return Ok((position, Some(why))),
             }
         }
-        Ok(())
+        Ok((position, None))
     }
 
     /// The whole record at `offset`, below `visible`.

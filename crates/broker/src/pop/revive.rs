@@ -92,7 +92,7 @@ pub fn push_acks(
 /// Where the first pops of each queue began whose check points are in a log from `at` on.
 pub fn popped_beyond(log: &Log, at: u64) -> io::Result<OffsetTable> {
     let mut first = OffsetTable::new();
-    log.each_record(at, |record| {
+    log.each_record(at, u64::MAX, |record, _| {
         let tag = properties::get(record.properties, properties::TAGS);
         if !record.topic.starts_with(names::REVIVE_TOPIC_PREFIX) || tag != Some(pop::CHECK_POINT_TAG) {
             return;
