@@ -210,7 +210,7 @@ impl Broker {
         let store = Store::open(store::Options { disk, ..config.store_options(levels.clone()) })?;
         let directory = store.root().join("config");
         let (topics, groups) = meta::open(&directory)?;
-        let offsets = Offsets::open(directory.join("consumerOffset.json"))?;
+        let offsets = Offsets::open(store.root().join(meta::offsets::FILE))?;
         let schedule = Schedule::open(store.root(), levels)?;
         let places = places::Places::open(store.root())?;
         let wheel = timer::Timers::open(&store)?;

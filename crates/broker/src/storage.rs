@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use store::Retention;
 
 use crate::config::BrokerConfig;
-use crate::meta::offsets;
 use crate::places::Place;
 use crate::{Broker, Disk, due};
 
@@ -151,7 +150,7 @@ impl Broker {
     pub(crate) fn save_tables(&self, now: i64) -> io::Result<()> {
         self.save_pops(now)?;
         // All that these follow from is on disk when they are saved.
-        let offsets = offsets::of_broker(&self.offsets.all().offset_table);
+        let offsets = self.offsets.of_broker();
         self.offsets.save(now, || match self.store.rebuilding() {
             None => self.sync(now).map_err(io::Error::other),
             Some(_) => Ok(()),

@@ -187,6 +187,7 @@ async fn copy_from(broker: &Arc<Broker>, master: &str, mut grew: watch::Receiver
     let start = start_of_copy(broker).await?;
     let mut taken = false;
     let mut link = SlaveLink::new(start, now_ms());
+    // The first byte, which is not asked for.
     if start == 1 {
         link.begun.push(0);
     }

@@ -12,7 +12,7 @@ use protocol::names;
 use crate::meta::table;
 
 /// Java's file below the store's root.
-const FILE: &str = "config/consumerOffset.json";
+pub const FILE: &str = "config/consumerOffset.json";
 /// Between topic and group in the file's keys.
 const SEPARATOR: char = '@';
 /// Offsets by `topic@group` and queue.
@@ -52,18 +52,22 @@ pub fn key(topic: &str, group: &str) -> String {
     format!("{topic}{SEPARATOR}{group}")
 }
 
-/// The offsets of groups that are the broker's own: how far it has resolved half messages and pops.
-pub fn of_broker(offsets: &OffsetTable) -> OffsetTable {
-    let own = |key: &str| key.split_once(SEPARATOR).is_some_and(|(_, group)| names::is_system_group(group));
-    offsets.iter().filter(|(key, _)| own(key)).map(|(key, queues)| (key.clone(), queues.clone())).collect()
+/// Whether a key is of a group of the broker's own: how far it has resolved half messages and pops.
+fn is_of_broker(key: &str) -> bool {
+    key.split_once(SEPARATOR).is_some_and(|(_, group)| names::is_system_group(group))
+}
+
+/// The offsets of the broker's own groups.
+pub fn of_broker<'a>(offsets: impl IntoIterator<Item = (&'a String, &'a BTreeMap<i32, i64>)>) -> OffsetTable {
+    let own = offsets.into_iter().filter(|(key, _)| is_of_broker(key));
+    own.map(|(key, queues)| (key.clone(), queues.clone())).collect()
 }
 
 /// Has a broker that is not open go on with `own` of its own groups, and with others no further than `most`.
 pub fn go_back(root: &Path, own: OffsetTable, most: &OffsetTable) -> io::Result<()> {
     let path = root.join(FILE);
     let mut file: ConsumerOffsets = table::load(&path)?;
-    let gone = of_broker(&file.offset_table);
-    file.offset_table.retain(|key, _| !gone.contains_key(key));
+    file.offset_table.retain(|key, _| !is_of_broker(key));
     file.offset_table.extend(own);
     for (key, queues) in most {
         let Some(known) = file.offset_table.get_mut(key) else { continue };
@@ -234,6 +238,11 @@ impl Offsets {
         state.reset.retain(|key, _| stays(key));
         self.resets.store(!state.reset.is_empty(), Ordering::Release);
         state.changed |= state.committed.len() != before;
+    }
+
+    /// Those of the broker's own groups.
+    pub fn of_broker(&self) -> OffsetTable {
+        of_broker(&self.state.lock().committed)
     }
 
     pub fn all(&self) -> ConsumerOffsets {
