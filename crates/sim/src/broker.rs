@@ -91,9 +91,9 @@ impl Answer {
 
 /// Where a half message is, as its producer knows it.
 #[derive(Clone, Copy)]
-struct Half {
-    queue_offset: i64,
-    commit_log_offset: i64,
+pub(crate) struct Half {
+    pub(crate) queue_offset: i64,
+    pub(crate) commit_log_offset: i64,
 }
 
 struct World {
@@ -373,17 +373,7 @@ impl World {
             Outcome::RolledBack => TRANSACTION_ROLLBACK,
             Outcome::Never => 0,
         };
-        let request = EndTransaction {
-            topic: Some(TOPIC),
-            producer_group: Some(PRODUCERS),
-            tran_state_table_offset: half.queue_offset,
-            commit_log_offset: half.commit_log_offset,
-            commit_or_rollback: outcome,
-            from_transaction_check: Some(from_check),
-            msg_id: "of the producer",
-            transaction_id: None,
-        };
-        let (opaque, answer) = self.exchange(broker, &request, &[])?;
+        let (opaque, answer) = self.exchange(broker, &end_request(half, outcome, from_check), &[])?;
         self.asked.insert(opaque, Asked::End(id, outcome != 0, self.written(broker)));
         answer.map_or(Ok(()), |answer| self.answered(opaque, &answer))
     }
@@ -443,9 +433,7 @@ impl World {
     }
 
     fn heartbeat(&mut self, broker: &Broker) -> Result<()> {
-        let producer_data_set = vec![ProducerData { group_name: PRODUCERS.into() }];
-        let data = HeartbeatData { client_id: "c".into(), producer_data_set, ..HeartbeatData::default() };
-        let answer = self.call(broker, &Heartbeat {}, &fastjson::to_vec(&data))?;
+        let answer = self.call(broker, &Heartbeat {}, &heartbeat_body())?;
         ensure!(answer.code == codes::SUCCESS, "a heartbeat is refused: {}", answer.remark);
         Ok(())
     }
@@ -540,6 +528,26 @@ pub(crate) fn send_request<'a>(topic: &'a str, queue_id: i32, properties: &'a st
         properties: Some(properties),
         ..SendMessageV2::default()
     }
+}
+
+/// How the transaction of a half message ended.
+pub(crate) fn end_request(half: Half, outcome: i32, from_check: bool) -> EndTransaction<'static> {
+    EndTransaction {
+        topic: Some(TOPIC),
+        producer_group: Some(PRODUCERS),
+        tran_state_table_offset: half.queue_offset,
+        commit_log_offset: half.commit_log_offset,
+        commit_or_rollback: outcome,
+        from_transaction_check: Some(from_check),
+        msg_id: "of the producer",
+        transaction_id: None,
+    }
+}
+
+/// What the producers' heartbeat says.
+pub(crate) fn heartbeat_body() -> Vec<u8> {
+    let producer_data_set = vec![ProducerData { group_name: PRODUCERS.into() }];
+    fastjson::to_vec(&HeartbeatData { client_id: "c".into(), producer_data_set, ..HeartbeatData::default() })
 }
 
 /// The messages of a queue from an offset on; it does not wait.

@@ -31,7 +31,7 @@ use replication::ha::SlaveLink;
 use stdx::config::Table;
 
 use crate::Life;
-use crate::broker::{Answer, frame, read};
+use crate::broker::{Answer, Half, frame, read};
 use crate::disk::{Crash, SimDisk};
 
 const BROKERS: usize = 3;
@@ -115,8 +115,8 @@ struct World {
     newest: (u64, u64, String),
     holder: usize,
     must: BTreeSet<u64>,
-    /// Half messages that were acknowledged: by whom, its queue offset, and its place in the log.
-    halves: Vec<(usize, i64, i64)>,
+    /// Half messages that were acknowledged, and by whom.
+    halves: Vec<(usize, Half)>,
     /// Messages that were popped and acknowledged, perhaps without effect.
     done: BTreeSet<u64>,
     next: u64,

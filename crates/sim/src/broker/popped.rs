@@ -10,7 +10,7 @@ use super::{Answer, Asked, QUEUES, World, Written, send_request};
 use crate::disk::Crash;
 
 pub const TOPIC: &str = "P";
-const GROUP: &str = "pg";
+pub(crate) const GROUP: &str = "pg";
 const RETRY: &str = "%RETRY%pg_P";
 
 /// What a request was about.

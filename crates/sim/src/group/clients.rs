@@ -1,17 +1,14 @@
 //! What clients of a group do: producers send messages of every kind, consumers pull, pop and acknowledge.
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::bodies::{HeartbeatData, ProducerData};
 use protocol::requests::*;
 use protocol::sys_flag::message::TRANSACTION_COMMIT;
-use protocol::{Header, codes, fastjson, message_id, record};
+use protocol::{Header, codes, message_id, record};
 
 use super::*;
-use crate::broker::popped::handle;
-use crate::broker::{GROUP, PRODUCERS, QUEUES, TOPIC, pull_request, send_request};
+use crate::broker::popped::{GROUP as POPPERS, handle};
+use crate::broker::{GROUP, PRODUCERS, QUEUES, TOPIC, end_request, heartbeat_body, pull_request, send_request};
 
-/// The group that pops.
-const POPPERS: &str = "pg";
 /// Rounds in which all that was promised has to come, and ms between two.
 const ROUNDS: usize = 400;
 const ROUND_MS: i64 = 6000;
@@ -28,8 +25,8 @@ impl World {
             0..50 => self.pull(node),
             50..80 => self.pop(node),
             80..90 if !self.halves.is_empty() => {
-                let (at, offset, physical) = self.halves.swap_remove(self.rng.usize(0..self.halves.len()));
-                self.commit(at, offset, physical)
+                let (at, half) = self.halves.swap_remove(self.rng.usize(0..self.halves.len()));
+                self.commit(at, half, false)
             }
             _ => self.send(node),
         }
@@ -71,18 +68,8 @@ impl World {
     }
 
     /// A producer says that a transaction is to be committed; where nobody hears it, it is asked about.
-    fn commit(&mut self, node: usize, queue_offset: i64, physical: i64) -> Result<()> {
-        let request = EndTransaction {
-            topic: Some(TOPIC),
-            producer_group: Some(PRODUCERS),
-            tran_state_table_offset: queue_offset,
-            commit_log_offset: physical,
-            commit_or_rollback: TRANSACTION_COMMIT,
-            from_transaction_check: Some(false),
-            msg_id: "of the producer",
-            transaction_id: None,
-        };
-        self.call(CLIENT, node, &request, &[]).map(drop)
+    fn commit(&mut self, node: usize, half: Half, from_check: bool) -> Result<()> {
+        self.call(CLIENT, node, &end_request(half, TRANSACTION_COMMIT, from_check), &[]).map(drop)
     }
 
     /// Takes an answer, or waits for it.
@@ -120,8 +107,8 @@ impl World {
         let id = match sent.about {
             About::Send(id) => id,
             About::Half(id) => {
-                let (_, physical) = message_id::parse_offset_id(answer.field("msgId")?).context("a message id")?;
-                self.halves.push((node, answer.number("queueOffset")?, physical));
+                let (_, commit_log_offset) = message_id::parse_offset_id(answer.field("msgId")?).context("a message id")?;
+                self.halves.push((node, Half { queue_offset: answer.number("queueOffset")?, commit_log_offset }));
                 id
             }
             About::Pop => return self.acknowledge(node, answer),
@@ -169,9 +156,7 @@ impl World {
         self.now += 10_000;
         for _ in 0..ROUNDS {
             let now = self.now + self.nodes[node].skew;
-            let producer_data_set = vec![ProducerData { group_name: PRODUCERS.into() }];
-            let data = HeartbeatData { client_id: "c".into(), producer_data_set, ..HeartbeatData::default() };
-            let mut frames = vec![frame(&Heartbeat {}, &fastjson::to_vec(&data), 1)?];
+            let mut frames = vec![frame(&Heartbeat {}, &heartbeat_body(), 1)?];
             broker.frames(now, &producer, &mut frames, &mut BytesMut::new())?;
             for later in [0, 1] {
                 broker.tick(now + later);
@@ -180,7 +165,8 @@ impl World {
             for question in outbox.take() {
                 let header = Header::decode(&question)?;
                 let asked: CheckTransactionState<'_> = header.read()?;
-                self.commit(node, asked.tran_state_table_offset, asked.commit_log_offset)?;
+                let (queue_offset, commit_log_offset) = (asked.tran_state_table_offset, asked.commit_log_offset);
+                self.commit(node, Half { queue_offset, commit_log_offset }, true)?;
             }
             self.answers()?;
             self.pop(node)?;
