@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use protocol::requests::{GetMaxOffset, OffsetReply};
 use protocol::{Header, record};
 use tests::{Client, Group, Link, Popper, Whose, binary, java_client, now, pull_request, send_request, wait_for};
 
@@ -76,6 +77,15 @@ fn migrations_fail(client: &mut Client, group: &mut Group, java: usize, slave: u
     wait_for_sends(client, "default");
 }
 
+/// Waits until a slave follows and has what its master has.
+fn wait_for_slave(group: &Group, master: usize, slave: usize) {
+    let end = group.end(master);
+    wait_for("the slave to follow", || {
+        let status = group.status(slave);
+        (status["follows"] == "true" && status["commitLogMaxOffset"].parse::<u64>().unwrap() >= end).then_some(())
+    });
+}
+
 /// How long what is under way waits, in ms: longer than a busy machine takes to replace a broker. It is that of delay level 3.
 const WAIT_MS: i64 = 20_000;
 const WAITS: &str = "brokerName=broker-a\nmessageDelayLevel=1s 5s 20s\n";
@@ -137,14 +147,24 @@ fn a_java_broker_is_replaced(version: &'static str, namesrv: Whose) {
     let settings = format!("{WAITS}brokerRole=ASYNC_MASTER\ntransactionCheckInterval=600000\n");
     let Some(java) = group.add(Whose::Java(version), &settings) else { return };
     let server = group.name_server();
-    for (topic, queues) in [("Orders", "4"), ("Open", "1")] {
+    for (topic, queues) in [("Orders", "4"), ("Open", "1"), ("Deleted", "1")] {
         group.admin(&["updateTopic", "-b", &group.broker(java), "-n", &server, "-t", topic, "-r", queues, "-w", queues]);
     }
+    let answer = Link::to(&group.broker(java)).request(&send_request("Deleted", 0, 0, ""), b"x");
+    assert_eq!(Header::decode(&answer).unwrap().code, 0);
+    let deleted = group.admin(&["deleteTopic", "-n", &server, "-c", "DefaultCluster", "-t", "Deleted"]);
+    assert!(deleted.contains("success"), "{deleted}");
     client.call(&["push", &server, "readers", "Orders", "*", "0"]);
     client.call(&["Steady", "start", "default", &server, "Orders", "0"]);
     wait_for_sends(&mut client, "default");
     let asks = "transactionCheckInterval=500\ntransactionTimeOut=1000\n";
     let slave = group.add(Whose::Ferrocket, &format!("{WAITS}{SLAVE}{asks}")).unwrap();
+    wait_for_slave(&group, java, slave);
+    wait_for("the slave to remove the deleted topic's queues", || {
+        let frame = Link::to(&group.broker(slave)).request(&GetMaxOffset { topic: "Deleted", queue_id: 0 }, &[]);
+        let reply: OffsetReply = Header::decode(&frame).unwrap().read().unwrap();
+        (reply.offset == 0).then_some(())
+    });
     migrations_fail(&mut client, &mut group, java, slave);
     for (producer, poll) in [("undisturbed", "0"), ("quick", "1000")] {
         client.call(&["Steady", "start", producer, &server, "Orders", poll]);
@@ -164,6 +184,8 @@ fn a_java_broker_is_replaced(version: &'static str, namesrv: Whose) {
     sent.extend(client.bodies(&["Steady", "stop", "undisturbed"]));
     wait_for_all(&mut client, "readers", &sent);
     what_was_under_way_arrives(&mut client, &server, &group.broker(slave), version, due);
+    let topics = group.admin(&["topicList", "-n", &server]);
+    assert!(topics.contains("Orders") && !topics.contains("Deleted"), "{topics}");
     // Who has looked for the new address needs the old one no more.
     wait_for_sends(&mut client, "quick");
     drop(migration);
@@ -189,11 +211,7 @@ fn variable(name: &str, default: u64) -> u64 {
 
 /// Kills a master and promotes its slave. Gives the ms from the command until a message was taken.
 fn take_over(client: &mut Client, group: &mut Group, master: usize, slave: usize) -> u128 {
-    let end = group.end(master);
-    wait_for("the slave to follow", || {
-        let status = group.status(slave);
-        (status["follows"] == "true" && status["commitLogMaxOffset"].parse::<u64>().unwrap() >= end).then_some(())
-    });
+    wait_for_slave(group, master, slave);
     group.kill(master);
     std::thread::sleep(Duration::from_secs(variable("PROMOTE_WAIT_S", 0)));
     let address = group.broker(slave);

@@ -66,7 +66,7 @@ use crate::meta::offsets::Offsets;
 use crate::meta::{Groups, Topics};
 use crate::pop::Pops;
 use crate::schedule::Schedule;
-pub use crate::slave::Delivered;
+pub use crate::slave::{Delivered, Listed};
 use crate::stats::Stats;
 use crate::transaction::Transactions;
 

@@ -2,12 +2,13 @@
 //! far delayed and timer messages are delivered, and how many timers wait. The process around this core asks the master, and
 //! gives the answers.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
 use protocol::bodies::{ConsumerOffsets, SubscriptionGroupTable, TimerMetrics, TopicTable};
-use protocol::fastjson;
 use protocol::pop::GroupModes;
+use protocol::{fastjson, names};
 use replication::epoch::EpochHistory;
 
 use crate::Broker;
@@ -20,11 +21,18 @@ use crate::places::Place;
 pub struct Delivered {
     /// The epochs of that log; `None` where the master has none, as Java's.
     pub epochs: Option<EpochHistory>,
+    pub listed: Listed,
     pub end: u64,
     /// Its consumer offsets. Those of its own groups are what is resolved of half messages and of pops.
     pub offsets: Bytes,
     pub delay_offsets: Bytes,
     pub timers: Option<Bytes>,
+}
+
+/// A master's topics, asked for when the slave's log ended at `below`: others that have messages there were deleted.
+pub struct Listed {
+    pub below: u64,
+    pub topics: BTreeSet<String>,
 }
 
 impl Broker {
@@ -35,9 +43,9 @@ impl Broker {
         let take = || {
             delivered.take_if(|delivered| !self.copies(delivered.epochs.as_ref()));
             let (_, persisted) = self.store.written_and_persisted();
-            let Some(Delivered { end, offsets, delay_offsets, timers, .. }) = delivered.take_if(|d| d.end <= persisted) else {
-                return Ok(Vec::new());
-            };
+            let Some(taken) = delivered.take_if(|d| d.end <= persisted) else { return Ok(Vec::new()) };
+            let Delivered { listed, end, offsets, delay_offsets, timers, .. } = taken;
+            self.forget_topics(&listed).map_err(|error| format!("removing deleted topics' consume queues: {error}"))?;
             let offsets: ConsumerOffsets = fastjson::from_slice(&offsets).map_err(|error| error.to_string())?;
             let own = offsets::of_broker(&offsets.offset_table);
             let ahead = self.offsets.replace(offsets, |topic, queue| self.queue_end(topic, queue));
@@ -49,6 +57,28 @@ impl Broker {
             Ok(ahead)
         };
         self.while_slave(take).unwrap_or(Ok(Vec::new()))
+    }
+
+    /// Removes the queues of topics that the master has deleted: this slave, promoted, would have them again, and would go on
+    /// in their queues where they are made anew.
+    fn forget_topics(&self, listed: &Listed) -> io::Result<()> {
+        if self.store.rebuilding().is_some() {
+            return Ok(());
+        }
+        for topic in self.unlisted_topics(|topic| listed.topics.contains(topic)) {
+            if self.store.delete_topic_below(&topic, listed.below)? {
+                tracing::info!("topic {topic} was deleted at the master: its queues are removed here, too");
+            }
+        }
+        Ok(())
+    }
+
+    /// Topics that have queues here and are none of those that are listed, nor the broker's own.
+    pub(crate) fn unlisted_topics(&self, listed: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut topics: Vec<_> = self.store.queues().iter().map(|queue| queue.topic.clone()).collect();
+        topics.dedup();
+        topics.retain(|topic| !listed(topic) && !names::is_system_topic(topic) && !topic.starts_with(names::LMQ_PREFIX));
+        topics
     }
 
     /// Whether this slave's log is a copy of one with these epochs, and of no other.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::{Broker, Committed, Delivered};
+use broker::{Broker, Committed, Delivered, Listed};
 use net::client::{Answer, ClientError, Pool};
-use protocol::bodies::KvTable;
+use protocol::bodies::{KvTable, TopicTable};
 use protocol::requests::{
     GetAllConsumerOffset, GetAllDelayOffset, GetAllMessageRequestMode, GetAllSubscriptionGroup, GetAllTopicConfig,
     GetBrokerRuntimeInfo, GetTimerCheckPoint, GetTimerMetrics, Request, UpdateConsumerOffset,
@@ -55,12 +55,19 @@ pub async fn run(broker: Arc<Broker>) {
         // What it says of its log counts where it has the same one before and behind.
         let tells =
             delivered.is_none() && rejoin::epochs_of(&master).await.is_ok_and(|epochs| epochs.is_none() || epochs == of.1);
+        let (listed, topics) = match topics(&broker, &pool, &master).await {
+            Ok(listed) => (Some(listed), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
         for (what, copied) in [
-            ("topics", topics(&broker, &pool, &master).await),
+            ("topics", topics),
             ("consumer groups", groups(&broker, &pool, &master).await),
             ("modes of consumer groups", modes(&broker, &pool, &master).await),
             ("numbers of timers", timer_metrics(&broker, &pool, &master).await),
-            ("consumer offsets and delivered messages", look_at_delivered(&pool, &of, tells, &mut delivered).await),
+            (
+                "consumer offsets and delivered messages",
+                look_at_delivered(&pool, &of, listed.filter(|_| tells), &mut delivered).await,
+            ),
         ] {
             let why = copied.err().map(|error| format!("the {what} of the master at {master} are not copied: {error:#}"));
             broker.note_wrong(&format!("copy_{}", what.replace(' ', "_")), why);
@@ -69,9 +76,12 @@ pub async fn run(broker: Arc<Broker>) {
     }
 }
 
-async fn topics(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
-    let answer = pool.call(master, &GetAllTopicConfig {}, &[], TIMEOUT).await?;
-    broker.take_topics(answer.json()?).context("saving topics.json")
+async fn topics(broker: &Broker, pool: &Pool, master: &str) -> Result<Listed> {
+    let (below, _) = broker.store.written_and_persisted();
+    let table: TopicTable = pool.call(master, &GetAllTopicConfig {}, &[], TIMEOUT).await?.json()?;
+    let topics = table.topic_config_table.keys().cloned().collect();
+    broker.take_topics(table).context("saving topics.json")?;
+    Ok(Listed { below, topics })
 }
 
 async fn groups(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {
@@ -104,17 +114,15 @@ async fn timer_metrics(broker: &Broker, pool: &Pool, master: &str) -> Result<()>
     Ok(())
 }
 
-/// Asks how far the master's consumers are and what it has delivered, where it `tells` of the slave's log. It counts where the
-/// master has the same epochs behind it, too: meanwhile it may have followed another.
+/// Asks how far the master's consumers are and what it has delivered, where what it has `listed` is of the slave's log.
+/// It counts where the master has the same epochs behind it, too: meanwhile it may have followed another.
 async fn look_at_delivered(
     pool: &Pool,
     (master, own): &(String, Option<EpochHistory>),
-    tells: bool,
+    listed: Option<Listed>,
     delivered: &mut Option<Delivered>,
 ) -> Result<()> {
-    if !tells {
-        return Ok(());
-    }
+    let Some(listed) = listed else { return Ok(()) };
     let offsets = pool.call(master, &GetAllConsumerOffset {}, &[], TIMEOUT).await?.body().clone();
     let delay_offsets = pool.call(master, &GetAllDelayOffset {}, &[], TIMEOUT).await?.body().clone();
     let timers = known(pool, master, &GetTimerCheckPoint {}).await?.map(|answer| answer.body().clone());
@@ -124,7 +132,8 @@ async fn look_at_delivered(
     let end = figures.table.get("commitLogMaxOffset").and_then(|text| text.parse().ok());
     let end = end.context("it does not say where its log ends (commitLogMaxOffset)")?;
     let epochs = rejoin::epochs_of(master).await?;
-    *delivered = (epochs.is_none() || epochs == *own).then_some(Delivered { epochs, end, offsets, delay_offsets, timers });
+    *delivered =
+        (epochs.is_none() || epochs == *own).then_some(Delivered { epochs, listed, end, offsets, delay_offsets, timers });
     Ok(())
 }
 

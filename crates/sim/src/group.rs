@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use broker::epochs::{self, Other};
-use broker::{Broker, BrokerConfig, Committed, Delivered, NoShell, Serving, Shell};
+use broker::{Broker, BrokerConfig, Committed, Delivered, Listed, NoShell, Serving, Shell};
 use bytes::BytesMut;
 use fastrand::Rng;
 use namesrv::{Namesrv, NamesrvConfig};
@@ -39,6 +39,8 @@ const BROKERS: usize = 3;
 const NAMESRVS: std::ops::Range<usize> = BROKERS..BROKERS + 2;
 const CLIENT: usize = NAMESRVS.end;
 const PLACES: usize = CLIENT + 1;
+/// A topic that is deleted now and then.
+const TEMPORARY: &str = "Temporary";
 
 /// A machine with a broker on it.
 struct Node {
@@ -88,6 +90,8 @@ enum About {
     Send(u64),
     Half(u64),
     Pop,
+    /// A message of [`TEMPORARY`].
+    Temporary,
 }
 
 type Event = Box<dyn FnOnce(&mut World) -> Result<()>>;

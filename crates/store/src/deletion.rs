@@ -1,11 +1,13 @@
 //! Deleting a topic's queues in one step: their directory is moved aside, the checkpoint says that they are gone, and
-//! then their files are removed. A crash before the checkpoint has them moved back by the next start.
+//! then their files are removed. A crash before the checkpoint has them moved back by the next start. The records stay in
+//! the log until it is cleaned.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Store;
+use crate::Entry;
+use crate::{Store, Tail, Woken};
 
 impl Store {
     fn queue_root(&self) -> PathBuf {
@@ -16,8 +18,55 @@ impl Store {
         self.options.root.join("deleted")
     }
 
+    /// Forgets a deleted topic's queues and removes their files. Returns the queues whose watchers are to be told: what was
+    /// sent before becomes visible first.
+    pub fn delete_topic(&self, topic: &str) -> io::Result<Woken> {
+        let woken = self.sync().map_err(io::Error::other)?;
+        let mut tail = self.tail.lock();
+        self.take_queues(&mut tail, topic)?;
+        drop(tail);
+        self.remove_taken()?;
+        Ok(woken)
+    }
+
+    /// Does so for a slave's topic that its master no longer has. `false` where a queue has a message at or above `offset`
+    /// of the log: it may be of a topic that was made anew.
+    pub fn delete_topic_below(&self, topic: &str, offset: u64) -> io::Result<bool> {
+        let mut tail = self.tail.lock();
+        let queues = self.queues.read().get(topic).cloned().unwrap_or_default();
+        for queue in queues.values() {
+            let (mut last, end) = ([Entry::default()], queue.max_offset());
+            let count = queue.read(end - 1, &mut last)?;
+            if queue.next_offset() > end || count == 1 && last[0].offset as u64 >= offset {
+                return Ok(false);
+            }
+        }
+        self.take_queues(&mut tail, topic)?;
+        drop(tail);
+        self.remove_taken().map(|()| true)
+    }
+
+    /// Takes a topic's queues out of the store, and their files out of the way: who holds the tail keeps out what would make
+    /// them anew meanwhile.
+    fn take_queues(&self, tail: &mut Tail, topic: &str) -> io::Result<()> {
+        let gone = self.queues.write().remove(topic).unwrap_or_default();
+        tail.entries -= gone.values().map(|queue| queue.max_offset() as u64).sum::<u64>();
+        gone.values().for_each(|queue| queue.delete());
+        self.put_aside_topic(topic)
+    }
+
+    /// Removes queue files that were moved out of the way, once a later start can't read the deleted messages from the log
+    /// again: their offsets may be taken anew.
+    fn remove_taken(&self) -> io::Result<()> {
+        self.checkpoint()?;
+        if !*self.checkpoints.lock() {
+            return Err(io::Error::other("the checkpoint can't be written: the next start may find the topic's messages again"));
+        }
+        self.remove_deleted()
+    }
+
     /// Moves a topic's queues out of the way, where it has any on disk.
-    pub(crate) fn put_aside_topic(&self, topic: &str) -> io::Result<()> {
+    fn put_aside_topic(&self, topic: &str) -> io::Result<()> {
         let from = self.queue_root().join(topic);
         if from.is_dir() {
             self.options.disk.make_directories(&self.deleted_root())?;

@@ -374,28 +374,6 @@ impl Store {
         all
     }
 
-    /// Forgets a deleted topic's queues and removes their files. The records stay in the log until it is cleaned.
-    /// Returns the queues whose watchers are to be told: what was sent before becomes visible first.
-    pub fn delete_topic(&self, topic: &str) -> io::Result<Woken> {
-        let woken = self.sync().map_err(io::Error::other)?;
-        let gone = self.queues.write().remove(topic).unwrap_or_default();
-        {
-            // Appends hold the tail; after this none can push to the queues any more.
-            let mut tail = self.tail.lock();
-            tail.entries -= gone.values().map(|queue| queue.max_offset() as u64).sum::<u64>();
-            gone.values().for_each(|queue| queue.delete());
-        }
-        // All files go at once, and come back at once where a crash comes before the checkpoint (see recovery).
-        self.put_aside_topic(topic)?;
-        // A later start must not read the deleted messages from the log again: their offsets may be taken anew.
-        self.checkpoint()?;
-        if !*self.checkpoints.lock() {
-            return Err(io::Error::other("the checkpoint can't be written: the next start may find the topic's messages again"));
-        }
-        self.remove_deleted()?;
-        Ok(woken)
-    }
-
     /// Appends all messages of the batch, or none. Returns the end of the last record, which is acknowledged once
     /// [`Store::visible`] has reached it, and the queues whose watchers are to be told.
     pub fn append(&self, batch: &mut Batch, now: i64) -> Result<(u64, Woken), AppendError> {

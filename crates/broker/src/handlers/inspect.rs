@@ -3,7 +3,7 @@
 use protocol::bodies::{ConsumeTimeSpans, GroupSubscription, QueueEntries, QueueEntry, QueueTimeSpan};
 use protocol::exchange::{Call, Refusal};
 use protocol::requests::{QueryConsumeQueue, QueryConsumeTimeSpan, QuerySubscriptionByConsumer, ViewBrokerStatsData};
-use protocol::{codes, fastjson, names};
+use protocol::{codes, fastjson};
 use store::queue::{Entry, Queue};
 use store::queue_ext;
 
@@ -132,19 +132,11 @@ pub fn delete_expired_commit_log(broker: &Broker, call: &mut Call<'_>) -> Handle
 
 /// CLEAN_UNUSED_TOPIC: the queues of topics go that the broker has no longer.
 pub fn clean_unused_topic(broker: &Broker, call: &mut Call<'_>) -> Handled {
-    let mut gone: Vec<String> = broker.store.queues().iter().map(|queue| queue.topic.clone()).collect();
-    gone.dedup();
-    gone.retain(|topic| broker.topics.get(topic).is_none() && !is_kept(topic));
-    for topic in gone {
+    for topic in broker.unlisted_topics(|topic| broker.topics.get(topic).is_some()) {
         tracing::info!("topic {topic} is no longer there: its queues are removed");
         let woken = broker.store.delete_topic(&topic).map_err(|e| io_refusal("removing a topic's consume queues", &e))?;
         woken.iter().for_each(|queue| broker.wake(queue, call.now));
     }
     call.reply(&());
     Ok(())
-}
-
-/// Whether the queues of a topic stay though the broker does not list it.
-fn is_kept(topic: &str) -> bool {
-    names::is_system_topic(topic) || topic.starts_with(names::LMQ_PREFIX)
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use protocol::names::{TRANS_HALF_TOPIC, TRANSACTION_GROUP};
-use protocol::requests::{GetBrokerEpochCache, GetBrokerHaStatus, PromoteSlave, PromoteSlaveReply, UpdateConsumerOffset};
+use protocol::requests::{
+    DeleteTopicInBroker, GetBrokerEpochCache, GetBrokerHaStatus, PromoteSlave, PromoteSlaveReply, UpdateConsumerOffset,
+};
 use protocol::sys_flag::message::TRANSACTION_COMMIT;
 use replication::epoch::EpochHistory;
 use replication::ha::{LinkError, SlaveLink};
@@ -12,7 +14,7 @@ use store::CopyError;
 use super::pop::texts;
 use super::*;
 use crate::epochs::{self, NoCopy, Other};
-use crate::{Committed, Delivered};
+use crate::{Committed, Delivered, Listed};
 
 /// What a send is answered at once, if it is.
 fn try_send(world: &World, now: i64, producer: &Peer, properties: &str) -> Option<i32> {
@@ -83,12 +85,36 @@ fn copy(master: &World, slave: &World, now: i64) {
 /// What a slave is told of what its master has delivered.
 fn delivered(master: &World, end: u64) -> Delivered {
     let offsets = fastjson::to_vec(&master.broker.offsets.all()).into();
-    Delivered { epochs: master.broker.epochs(), end, offsets, delay_offsets: master.broker.schedule.file().into(), timers: None }
+    let listed = Listed { below: end, topics: master.broker.topics.names().into_iter().collect() };
+    let delay_offsets = master.broker.schedule.file().into();
+    Delivered { epochs: master.broker.epochs(), listed, end, offsets, delay_offsets, timers: None }
 }
 
 fn take_delivered(slave: &World, delivered: Delivered) -> Vec<Committed> {
     slave.broker.sync(2).unwrap();
     slave.broker.take_delivered(&mut Some(delivered)).unwrap()
+}
+
+#[test]
+fn a_topic_that_was_deleted_at_the_master_is_gone_at_its_slave() {
+    let (master, slave) = (world(""), world(SLAVE));
+    let delete = || assert_eq!(master.ask(3, &peer(1), &DeleteTopicInBroker { topic: "T" }, &[]).code, codes::SUCCESS);
+    let bodies = || slave.pull(5, &peer(1), "T", 0, 0).map(|pulled| pulled.bodies());
+    master.send(1, "T", "", "a");
+    copy(&master, &slave, 2);
+    delete();
+    let told = delivered(&master, slave.broker.store.visible());
+    master.send(4, "T", "", "made anew");
+    copy(&master, &slave, 5);
+    take_delivered(&slave, told);
+    assert_eq!(bodies().unwrap(), ["made anew"], "whose answer came late");
+    delete();
+    copy(&master, &slave, 6);
+    assert!(slave.broker.store.find_queue("T", 0).is_none());
+    let slave = slave.kill_and_open();
+    promote(&slave, false).unwrap();
+    assert!(slave.broker.topics.get("T").is_none(), "promoted, it would have it again");
+    assert_eq!(slave.send(7, "T", "", "c").field("queueOffset"), "0");
 }
 
 #[test]

@@ -58,13 +58,23 @@ impl World {
             0..30 => (About::Send(id), "DELAY\u{1}1\u{2}".to_owned()),
             30..50 => (About::Send(id), format!("TIMER_DELAY_MS\u{1}{}\u{2}", self.rng.i64(1..5000))),
             50..70 => (About::Half(id), half),
+            70..90 => (About::Temporary, String::new()),
             _ => (About::Send(id), String::new()),
         };
-        let request = send_request(TOPIC, self.rng.i32(0..QUEUES), &properties, self.now);
+        let topic = if matches!(about, About::Temporary) { TEMPORARY } else { TOPIC };
+        let request = send_request(topic, self.rng.i32(0..QUEUES), &properties, self.now);
         let body = format!("{id:width$}", width = self.rng.usize(8..600));
         let asked = self.ask(CLIENT, node, &request, body.as_bytes())?;
         self.life.messages += u64::from(asked.is_some());
         self.take(node, about, asked)
+    }
+
+    /// An operator deletes the topic of which nothing is promised, where this broker is the master.
+    pub(super) fn delete_temporary(&mut self, node: usize) -> Result<()> {
+        if self.nodes[node].broker.as_ref().is_some_and(|broker| !broker.is_slave()) {
+            self.call(CLIENT, node, &DeleteTopicInBroker { topic: TEMPORARY }, &[])?;
+        }
+        Ok(())
     }
 
     /// A producer says that a transaction is to be committed; where nobody hears it, it is asked about.
@@ -112,6 +122,7 @@ impl World {
                 id
             }
             About::Pop => return self.acknowledge(node, answer),
+            About::Temporary => return Ok(()),
         };
         let copies = self.copies.get(&id).copied().unwrap_or(0);
         ensure!(!self.sync_master || copies.count_ones() >= 2, "ALONE: message {id} is acknowledged with copies {copies:b}");

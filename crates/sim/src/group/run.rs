@@ -1,6 +1,6 @@
 //! What happens in a group, and what has to hold.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use broker::epochs::NoCopy;
 use broker::{Master, Step};
 use protocol::bodies::TopicTable;
@@ -26,8 +26,24 @@ impl World {
         }
         (self.blocked, self.quiet) = (Default::default(), true);
         (0..BROKERS).for_each(|node| self.nodes[node].disk.crash_after(u64::MAX));
+        self.until("APART", Self::is_one)?;
+        let lost: Vec<_> = self.must.iter().filter(|id| self.nodes.iter().any(|node| !node.has.contains_key(*id))).collect();
+        ensure!(lost.is_empty(), "LOST: messages {lost:?}");
+        (0..BROKERS).try_for_each(|node| self.delete_temporary(node))?;
+        self.until("KEPT", |world| {
+            world.brokers().iter().all(|broker| broker.store.queues().iter().all(|queue| queue.topic != TEMPORARY))
+        })?;
+        self.consume_all()
+    }
+
+    fn brokers(&self) -> Vec<Arc<Broker>> {
+        self.nodes.iter().filter_map(|node| node.broker.clone()).collect()
+    }
+
+    /// Goes on without faults until something holds.
+    fn until(&mut self, otherwise: &str, holds: impl Fn(&Self) -> bool) -> Result<()> {
         let until = self.now + CONVERGENCE_MS;
-        while !self.is_one() {
+        while !holds(self) {
             let state = |node: &Node| {
                 let broker = node.broker.as_ref();
                 broker.map(|b| (b.is_slave(), b.store.visible(), b.store.written_and_persisted(), b.master().address, b.epochs()))
@@ -35,20 +51,18 @@ impl World {
             let states = self.nodes.iter().map(state);
             ensure!(
                 self.now < until,
-                "APART: {:#?}, {:?}",
+                "{otherwise}: {:#?}, {:?}",
                 states.collect::<Vec<_>>(),
                 self.pending.iter().map(|p| (p.about, p.node)).collect::<Vec<_>>()
             );
             self.step()?;
         }
-        let lost: Vec<_> = self.must.iter().filter(|id| self.nodes.iter().any(|node| !node.has.contains_key(*id))).collect();
-        ensure!(lost.is_empty(), "LOST: messages {lost:?}");
-        self.consume_all()
+        Ok(())
     }
 
     /// One master, which takes messages, and everybody has all of its log.
     fn is_one(&self) -> bool {
-        let brokers: Vec<_> = self.nodes.iter().filter_map(|node| node.broker.clone()).collect();
+        let brokers = self.brokers();
         let ends = |broker: &Arc<Broker>| (broker.store.visible(), broker.store.written_and_persisted().0);
         brokers.len() == BROKERS
             && brokers.iter().filter(|broker| !broker.is_slave()).count() == 1
@@ -116,7 +130,11 @@ impl World {
             self.nodes[node].connects_at = self.now + 1000;
             self.connect(own, &broker)?;
         }
-        let ahead = broker.take_delivered(&mut self.nodes[node].delivered).map_err(anyhow::Error::msg)?;
+        let ahead = match broker.take_delivered(&mut self.nodes[node].delivered) {
+            Ok(ahead) => ahead,
+            Err(_) if self.nodes[node].disk.crashed() => return Ok(()),
+            Err(error) => bail!("broker {node}: {error}"),
+        };
         let Some(master) = broker.master().address.as_deref().and_then(node_at).filter(|_| broker.is_slave()) else {
             return Ok(());
         };
@@ -274,9 +292,11 @@ impl World {
     /// Asks for a master's tables and then for its epochs; the answers come when this may be no slave any more.
     fn ask_tables(&mut self, own: (usize, u64), (to, before): (usize, Option<EpochHistory>)) -> Result<()> {
         let tells = self.epochs_of(own.0, to)? == before;
+        let Some(below) = self.open_life(own).map(|broker| broker.store.written_and_persisted().0) else { return Ok(()) };
         let Some(topics) = self.call(own.0, to, &GetAllTopicConfig {}, &[])? else { return Ok(()) };
-        let (topics, groups) =
-            (fastjson::from_slice::<TopicTable>(&topics.body)?, self.call(own.0, to, &GetAllSubscriptionGroup {}, &[])?);
+        let table: TopicTable = fastjson::from_slice(&topics.body)?;
+        let listed = Listed { below, topics: table.topic_config_table.keys().cloned().collect() };
+        let groups = self.call(own.0, to, &GetAllSubscriptionGroup {}, &[])?;
         let (offsets, delays) =
             (self.call(own.0, to, &GetAllConsumerOffset {}, &[])?, self.call(own.0, to, &GetAllDelayOffset {}, &[])?);
         let timers = self.call(own.0, to, &GetTimerCheckPoint {}, &[])?.filter(|answer| answer.code == codes::SUCCESS);
@@ -285,13 +305,14 @@ impl World {
             let end = master.store.written_and_persisted().0;
             let epochs = world.epochs_of(own.0, to)?;
             let Some(broker) = world.open_life(own) else { return Ok(()) };
-            broker.take_topics(topics)?;
+            broker.take_topics(table)?;
             if let Some(answer) = groups {
                 broker.take_groups(fastjson::from_slice(&answer.body)?)?;
             }
             let delivered = delays.zip(offsets).filter(|_| tells && epochs.is_some() && epochs == before);
             world.nodes[own.0].delivered = delivered.map(|(delays, offsets)| Delivered {
                 epochs,
+                listed,
                 end,
                 offsets: offsets.body,
                 delay_offsets: delays.body,
@@ -386,6 +407,7 @@ impl World {
                 }
             }
             54..56 => self.nodes[node].skew += self.rng.i64(-5000..5000),
+            56..60 => self.delete_temporary(node)?,
             _ => {}
         }
         Ok(())
