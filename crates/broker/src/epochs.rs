@@ -245,10 +245,10 @@ impl Broker {
     }
 
     /// Takes another number where name servers know this slave's as another broker's, too: of two with the same they keep
-    /// one. `taken` are the numbers that others have.
+    /// one, and only that one hears of its master. `taken` are the numbers that others have.
     pub fn take_free_number(&self, taken: &BTreeSet<i64>) -> io::Result<()> {
         let (old, id) = (self.config().broker_id, (1..).find(|id| !taken.contains(id)).unwrap_or(i64::MAX));
-        if !taken.contains(&old) || self.epochs().is_none() {
+        if !taken.contains(&old) {
             return Ok(());
         }
         tracing::warn!("another broker of the group has brokerId {old}, too: this slave's is {id} from here on");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use broker::{Broker, BrokerConfig, Master};
 use bytes::Bytes;
-use net::client::{self, Answer, Client, ClientError, Pool};
+use net::client::{Answer, Client, ClientError, Pool};
 use net::now_ms;
 use parking_lot::Mutex;
 use protocol::bodies::TopicRouteData;
@@ -126,9 +126,10 @@ impl Registrar {
     async fn look_for_number(&self, config: &BrokerConfig, name_servers: Vec<String>) -> Result<()> {
         let groups = rejoin::others(config, &self.broker.address(), &self.pool, name_servers).await?;
         let taken: BTreeMap<i64, String> = groups.into_iter().flatten().collect();
-        // Where nobody is there it was this slave itself, before its address changed.
+        // Where nobody is there it was this slave itself, before its address changed; groups of Java's brokers stay as they are.
+        let in_group = |theirs: Option<_>| theirs.is_some() || self.broker.epochs().is_some();
         if let Some(address) = taken.get(&config.broker_id)
-            && client::dial(address).await.is_ok()
+            && rejoin::epochs_of(address).await.is_ok_and(in_group)
         {
             self.broker.take_free_number(&taken.into_keys().collect())?;
         }
