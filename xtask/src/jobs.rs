@@ -125,16 +125,20 @@ fn built(arguments: &[&str]) -> Result<Vec<Executable>> {
     if !output.status.success() {
         bail!("cargo {} failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     }
-    let field = |line: &str, name: &str| {
-        let text = line.split_once(&format!("\"{name}\":\""))?.1.split('"').next();
-        text.map(str::to_owned)
-    };
-    let executable = |line: &str| {
-        let path = field(line, "executable")?.into();
-        let directory = Path::new(&field(line, "manifest_path")?).parent()?.to_owned();
-        Some(Executable { name: field(line, "name")?, directory, path })
-    };
-    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect())
+    let mut executables = Vec::new();
+    for message in serde_json::Deserializer::from_slice(&output.stdout).into_iter::<serde_json::Value>() {
+        let message = message.context("a message of cargo")?;
+        let text = |field: &serde_json::Value| field.as_str().map(str::to_owned);
+        let Some(path) = text(&message["executable"]) else { continue };
+        let manifest = text(&message["manifest_path"]).context("cargo names no manifest")?;
+        let directory = Path::new(&manifest).parent().context("a manifest's directory")?.to_owned();
+        executables.push(Executable {
+            name: text(&message["target"]["name"]).context("cargo names no target")?,
+            directory,
+            path: path.into(),
+        });
+    }
+    Ok(executables)
 }
 
 /// Tests with real processes, one a job and the longest first; and the other crates' binaries, which only compute.
