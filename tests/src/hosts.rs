@@ -57,7 +57,7 @@ impl Hosts {
 
     /// A file of a machine.
     pub fn file(&self, host: &str, path: &str) -> PathBuf {
-        self.directory.join(host).join("root").join(path.trim_start_matches('/'))
+        self.directory.join(host).join("files").join(path.trim_start_matches('/'))
     }
 
     fn first_process(&self, host: &str) -> String {
@@ -131,7 +131,7 @@ impl Drop for Hosts {
             return;
         }
         for host in fs::read_dir(&self.directory).unwrap().flatten() {
-            let Ok(files) = fs::read_dir(host.path().join("root/run")) else { continue };
+            let Ok(files) = fs::read_dir(host.path().join("files/run")) else { continue };
             for log in files.flatten().filter(|file| file.path().extension().is_some_and(|e| e == "log")) {
                 let text = fs::read_to_string(log.path()).unwrap_or_default();
                 let tail = text.lines().rev().take(40).collect::<Vec<_>>();
