@@ -156,8 +156,10 @@ impl World {
 
     fn reopen(&mut self, node: usize) -> Result<()> {
         let Some(broker) = self.nodes[node].broker.clone() else { return Ok(()) };
-        let closed = broker.close(self.now + self.nodes[node].skew);
-        ensure!(closed.is_ok() || self.nodes[node].disk.crashed(), "broker {node} does not close: {closed:?}");
+        if let Err(error) = broker.close(self.now + self.nodes[node].skew) {
+            ensure!(self.nodes[node].disk.crashed(), "broker {node} does not close: {error}");
+            return self.crash(node);
+        }
         self.close(node);
         self.nodes[node].opens_at = self.now + self.rng.i64(1..500);
         Ok(())
