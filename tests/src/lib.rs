@@ -29,7 +29,8 @@ pub fn target() -> PathBuf {
     root().join("target")
 }
 
-fn root() -> PathBuf {
+/// The repository.
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

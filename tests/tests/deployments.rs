@@ -2,9 +2,11 @@
 //! is a network namespace with its own address and files.
 
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use tests::{Client, Hosts, java_client, wait_for};
+use tests::{Client, Hosts, binary, has, java_client, root, skip, wait_for};
 
 /// A machine, the address of its broker, and the broker's store.
 type Broker = [&'static str; 3];
@@ -198,4 +200,29 @@ fn containers_of_two_hosts_of_seed_003_mended() {
     let a = (["broker-a", "192.168.1.161:10911", store], ["broker-a-s", "192.168.1.162:10623", store]);
     let b = (["broker-b", "192.168.1.162:10911", store], ["broker-b-s", "192.168.1.161:10623", store]);
     master_dies_and_comes_back(&hosts, &mut client, NODES, &[a, b]);
+}
+
+/// As the Dockerfile does it, where no binary is there yet; a stand-in for cargo says what it does, as the real one.
+#[test]
+fn the_image_builds_its_binary() {
+    if !has("busybox") {
+        return skip("no busybox here");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for name in ["deploy", "bin", "conf", "LICENSE", "README.md", "CHANGELOG.md", "Cargo.toml"] {
+        let copied = Command::new("cp").arg("-R").arg(root().join(name)).arg(path(name)).status().unwrap();
+        assert!(copied.success(), "{name}");
+    }
+    let built =
+        format!("mkdir -p target/release && cp {} target/release/ferrocket", std::fs::canonicalize(binary()).unwrap().display());
+    std::fs::write(path("cargo"), format!("#!/bin/sh\necho + cargo rustc\n{built}\n")).unwrap();
+    std::fs::set_permissions(path("cargo"), PermissionsExt::from_mode(0o755)).unwrap();
+    let programs = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let mut image = Command::new(path("deploy/image"));
+    image.arg(path("image")).env("PATH", programs).env_remove("FERROCKET_BIN").env_remove("VERSION");
+    let output = image.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let broker = path("image/home/rocketmq/rocketmq-4.9.4/bin");
+    assert!(broker.join("mqbroker").exists() && broker.join("ferrocket").exists());
 }
