@@ -2,10 +2,12 @@
 //! no queue has a gap. A campaign: `CRASH_ROUNDS=200 cargo test --release -p tests --test crashes`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 
 use protocol::requests::{PullMessageReply, SendMessageReply};
 use protocol::{Frame, Header, codes, record};
-use tests::{Link, Server, Setup, pull_request, send_request};
+use tests::{Link, PATIENCE, Server, Setup, framed, pull_request, send_request};
 
 const QUEUES: i32 = 4;
 const IN_FLIGHT: i32 = 32;
@@ -95,6 +97,18 @@ fn nothing_acknowledged_is_lost(flush: &str) {
         verify(&server, &acknowledged);
     }
     println!("{} rounds with {flush}: {} messages acknowledged, none lost", rounds(), acknowledged.len());
+}
+
+/// Java's clients before 5.x wait for an answer until their timeout where the connection ends in good order.
+#[test]
+fn a_kill_resets_connections() {
+    let mut server = Server::start(Setup::default());
+    let mut client = TcpStream::connect(("127.0.0.1", server.broker_port)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&framed(&pull_request("Nowhere", 0, 0), 1, &[])).unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    server.kill();
+    assert_eq!(client.read_to_end(&mut Vec::new()).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]

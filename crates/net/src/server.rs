@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use protocol::exchange::{Connection, Outbox, Service};
 use protocol::frame;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +35,9 @@ const SMALL_SHARE: usize = 1024 * 1024;
 
 /// Bytes that wait to be written to any connection of this process.
 static OWED_BY_ALL: AtomicUsize = AtomicUsize::new(0);
+
+/// How long what was answered last has to arrive when the workers stop, before connections are reset.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// Sockets that wait for a worker to take them over.
 const HANDOVER_QUEUE: usize = 1024;
@@ -183,7 +187,7 @@ async fn worker(mut queue: mpsc::Receiver<Handover>, stopped: watch::Receiver<bo
         });
     }
     // Connections see the stop as well; they get the time to tell their cores that they are closed.
-    tokio::task::yield_now().await;
+    tokio::time::sleep(LAST_ANSWERS).await;
 }
 
 /// A connection's way out, which any thread may use: what the socket takes goes out at once, the rest waits for the session.
@@ -256,10 +260,11 @@ impl Owed {
         state.failed.take().map_or(Ok(true), Err)
     }
 
-    fn close(&self) {
+    /// Sends nothing more. Gives the socket's half, whose drop tells the client that this is the end.
+    fn close(&self) -> Option<OwnedWriteHalf> {
         let mut state = self.state.lock();
-        state.socket = None;
         state.forget();
+        state.socket.take()
     }
 }
 
@@ -274,6 +279,9 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 async fn serve(handover: Handover, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let stream = TcpStream::from_std(handover.stream)?;
     stream.set_nodelay(true)?;
+    // Whatever ends this process resets its connections. Of an end in good order Java's clients before 5.x tell no request
+    // that is under way: sends wait 3 s in vain, and pulls that are held 30 s.
+    stream.set_zero_linger()?;
     let local = stream.local_addr()?;
     let (socket, write_half) = stream.into_split();
     let state = OwedState { socket: Some(write_half), rest: BytesMut::new(), failed: None };
@@ -290,11 +298,17 @@ async fn serve(handover: Handover, mut stopped: watch::Receiver<bool>) -> io::Re
         unhandled: Vec::new(),
     };
     let result = tokio::select! {
-        result = session.run() => result,
-        _ = stopped.wait_for(|stop| *stop) => Ok(()),
+        result = session.run() => Some(result),
+        _ = stopped.wait_for(|stop| *stop) => None,
     };
-    session.owed.close();
+    let half = session.owed.close();
     session.service.closed(now_ms(), &session.connection);
+    let Some(result) = result else {
+        half.into_iter().for_each(OwnedWriteHalf::forget);
+        // The worker's end is that of the socket.
+        return std::future::pending().await;
+    };
+    SockRef::from(session.socket.as_ref()).set_linger(None)?;
     result
 }
 

@@ -1,8 +1,10 @@
 //! What a connection is sent arrives whole, whoever sends it and however slowly it is read.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -49,8 +51,30 @@ impl Service for Twice {
     fn closed(&self, _now: i64, _connection: &Connection) {}
 }
 
-#[test]
-fn answers_from_many_threads_arrive_whole_at_a_client_that_reads_late() {
+const HALF: &[u8] = b"half an answer";
+
+/// Begins to answer each request, and tells of it.
+struct Half(Sender<()>);
+
+impl Service for Half {
+    fn frames(
+        &self,
+        _now: i64,
+        _connection: &Arc<Connection>,
+        frames: &mut Vec<Frame>,
+        out: &mut BytesMut,
+    ) -> Result<(), HeaderError> {
+        frames.clear();
+        out.extend_from_slice(HALF);
+        self.0.send(()).unwrap();
+        Ok(())
+    }
+
+    fn closed(&self, _now: i64, _connection: &Connection) {}
+}
+
+/// Serves on a thread of its own.
+fn serve(service: impl Service + 'static) -> (Arc<Workers>, JoinHandle<()>, SocketAddr) {
     let workers = Workers::start(1).unwrap();
     let (accepting, (tell, address)) = (workers.clone(), std::sync::mpsc::channel());
     let acceptor = std::thread::spawn(move || {
@@ -59,19 +83,50 @@ fn answers_from_many_threads_arrive_whole_at_a_client_that_reads_late() {
             let options = Options::default();
             let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
-            accepting.accept(listener, Arc::new(Twice), options).await;
+            accepting.accept(listener, Arc::new(service), options).await;
         });
     });
-    let address = address.recv().unwrap();
+    (workers, acceptor, address.recv().unwrap())
+}
 
-    let mut client = TcpStream::connect(address).unwrap();
+fn connect(address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect(address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
-    for opaque in 0..REQUESTS {
-        let head = Outgoing { serialization: Serialization::RocketMq, code: 1, opaque, flag: 0, remark: None, extra: &[] };
-        let mut request = BytesMut::new();
-        head.write(&(), 0, &mut request);
-        client.write_all(&request).unwrap();
+    client
+}
+
+fn ask(client: &mut TcpStream, opaque: i32) {
+    let head = Outgoing { serialization: Serialization::RocketMq, code: 1, opaque, flag: 0, remark: None, extra: &[] };
+    let mut request = BytesMut::new();
+    head.write(&(), 0, &mut request);
+    client.write_all(&request).unwrap();
+}
+
+#[test]
+fn who_waits_for_an_answer_hears_that_the_server_stops() {
+    let (tell, begun) = std::sync::mpsc::channel();
+    let (workers, acceptor, address) = serve(Half(tell));
+    let mut clients = [connect(address), connect(address)];
+    for client in &mut clients {
+        ask(client, 1);
+        begun.recv().unwrap();
     }
+    let [mut leaving, mut waiting] = clients;
+    let mut read = Vec::new();
+    leaving.shutdown(Shutdown::Write).unwrap();
+    assert_eq!((leaving.read_to_end(&mut read).unwrap(), &read[..]), (HALF.len(), HALF), "who leaves is not cut off");
+    read.clear();
+    workers.stop();
+    assert_eq!(waiting.read_to_end(&mut read).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(read, HALF, "what was answered arrives");
+    acceptor.join().unwrap();
+}
+
+#[test]
+fn answers_from_many_threads_arrive_whole_at_a_client_that_reads_late() {
+    let (workers, acceptor, address) = serve(Twice);
+    let mut client = connect(address);
+    (0..REQUESTS).for_each(|opaque| ask(&mut client, opaque));
     let (mut seen, mut input, mut chunk) = (Vec::new(), BytesMut::new(), vec![0; 64 * 1024]);
     while seen.len() < 2 * REQUESTS as usize {
         let count = client.read(&mut chunk).unwrap();
