@@ -6,8 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Entry;
-use crate::{Store, Tail, Woken};
+use crate::{Entry, Store, Tail, Woken};
 
 impl Store {
     fn queue_root(&self) -> PathBuf {
