@@ -156,13 +156,6 @@ fn is_meant(key: &str, record: &Record<'_>) -> bool {
     key == unique_key || key.strip_suffix(unique_key).and_then(|rest| rest.strip_suffix('+')) == Some(topic)
 }
 
-/// The record of a message of the timer's queue; `None` where the log has it no longer, or it is damaged.
-fn slice(store: &Store, queue: &Queue, offset: i64) -> io::Result<Option<Slice>> {
-    let mut entry = [Entry::default()];
-    let found = queue.read(offset, &mut entry)? == 1;
-    Ok(if found { store.record(entry[0].offset as u64) } else { None })
-}
-
 /// Reads a record of the timer's queue. What can't be read is said, since it is lost.
 fn decode(slice: Option<&Slice>, offset: i64) -> Option<Record<'_>> {
     let Some(slice) = slice else {
@@ -220,7 +213,7 @@ impl State {
     /// The pending message that a `TIMER_DEL_UNIQKEY` with a time means.
     fn find(&self, store: &Store, queue: &Queue, out: i64, key: &str) -> io::Result<Option<(i64, i64)>> {
         for candidate in self.candidates(out, key) {
-            let slice = slice(store, queue, candidate.1)?;
+            let slice = store.message(queue, candidate.1)?;
             if slice.is_some_and(|slice| record::decode_checked(slice.bytes()).is_ok_and(|record| is_meant(key, &record))) {
                 return Ok(Some(candidate));
             }
@@ -509,24 +502,19 @@ impl State {
         let Some(queue) = store.find_queue(names::WHEEL_TIMER_TOPIC, QUEUE).filter(|_| !self.pending.is_empty()) else {
             return Ok(());
         };
-        let entry = |offset| {
-            let mut entry = [Entry::default()];
-            let count = queue.read(offset, &mut entry)?;
-            Ok::<_, io::Error>(entry[0]).map(|entry| (count == 1).then_some(entry))
-        };
         let length = config.mapped_file_size_timer_log as u64;
         let mut writer = java::Writer::create(store.root(), length, i64::from(config.timer_roll_window_slot), now)?;
         let mut by_offset: Vec<_> = self.pending.keys().map(|(due, offset)| (*offset, *due)).collect();
         by_offset.sort_unstable();
         for (offset, due) in by_offset {
-            let Some(Entry { offset, size, .. }) = entry(offset)? else { continue };
+            let Some(Entry { offset, size, .. }) = queue.entry(offset)? else { continue };
             let slice = store.record(offset as u64);
             let record = slice.as_ref().and_then(|slice| record::decode_checked(slice.bytes()).ok());
             let topic = record.and_then(|record| properties::get(record.properties, properties::REAL_TOPIC));
             let topic_hash = topic.map_or(0, stdx::java::hash_code);
             writer.push(&java::Waiting { out: due - 1, offset, size, topic_hash })?;
         }
-        match entry(self.next - 1)? {
+        match queue.entry(self.next - 1)? {
             Some(Entry { offset, size, .. }) => {
                 writer.finish(&java::Waiting { out: 0, offset, size, topic_hash: 0 }, checkpoint::read_time(time))
             }
@@ -580,7 +568,7 @@ impl Broker {
         let mut topics = BTreeMap::new();
         let mut done = 0;
         for (_, offset) in &due {
-            let slice = slice(&self.store, queue, *offset)?;
+            let slice = self.store.message(queue, *offset)?;
             if let Some(record) = decode(slice.as_ref(), *offset) {
                 push_due(&self.store, &record, &mut batch, &mut topics, now)?;
             }
@@ -625,9 +613,7 @@ impl Broker {
         let mut rolled = Vec::new();
         let mut next = from.max(queue.min_offset());
         while next < end.min(from + BATCH as i64) && batch.bytes() < BATCH_BYTES {
-            let mut entry = [Entry::default()];
-            if queue.read(next, &mut entry)? == 1
-                && let Some(slice) = self.store.record(entry[0].offset as u64)
+            if let Some(slice) = self.store.message(queue, next)?
                 && let Ok(record) = record::decode_checked(slice.bytes())
                 && let Some(timer) = Timer::read(record.properties)
                 && state.pending.contains_key(&(timer.due, next))

@@ -569,8 +569,7 @@ impl Broker {
             if !state.is_open(offset) || state.claimed.contains(&offset) {
                 continue;
             }
-            let mut entry = [Entry::default()];
-            let slice = if queue.read(offset, &mut entry)? == 1 { self.store.record(entry[0].offset as u64) } else { None };
+            let slice = self.store.message(&queue, offset)?;
             let Some(half) = slice.as_ref().and_then(Half::read) else {
                 tracing::error!("the half message {offset} can't be read and is passed over");
                 state.resolve(offset);

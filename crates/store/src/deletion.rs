@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Entry, Store, Tail, Woken};
+use crate::{Store, Tail, Woken};
 
 impl Store {
     fn queue_root(&self) -> PathBuf {
@@ -34,9 +34,9 @@ impl Store {
         let mut tail = self.tail.lock();
         let queues = self.queues.read().get(topic).cloned().unwrap_or_default();
         for queue in queues.values() {
-            let (mut last, end) = ([Entry::default()], queue.max_offset());
-            let count = queue.read(end - 1, &mut last)?;
-            if queue.next_offset() > end || count == 1 && last[0].offset as u64 >= offset {
+            let end = queue.max_offset();
+            let last = queue.entry(end - 1)?;
+            if queue.next_offset() > end || last.is_some_and(|last| last.offset as u64 >= offset) {
                 return Ok(false);
             }
         }

@@ -507,6 +507,12 @@ impl Queue {
         Ok(count)
     }
 
+    /// The visible entry at `offset`; `None` where there is none.
+    pub fn entry(&self, offset: i64) -> io::Result<Option<Entry>> {
+        let mut entry = [Entry::default()];
+        Ok((self.read(offset, &mut entry)? == 1).then_some(entry[0]))
+    }
+
     /// Keeps the entries of records before `end`, which are known to be on disk, and drops everything behind them:
     /// after a power cut that may be anything. `is_message` tells whether the record at an offset is the message of
     /// this queue with a queue offset.

@@ -206,13 +206,14 @@ impl Store {
         Ok(())
     }
 
+    /// The record of the message at `offset` of a queue, whatever it holds; `None` where the log has it no longer.
+    pub fn message(&self, queue: &Queue, offset: i64) -> io::Result<Option<Slice>> {
+        Ok(queue.entry(offset)?.and_then(|entry| self.record(entry.offset as u64)))
+    }
+
     /// The store time of the message at `offset` of a queue.
     pub fn store_timestamp(&self, queue: &Queue, offset: i64) -> Option<i64> {
-        let mut entry = [Entry::default()];
-        if queue.read(offset, &mut entry).ok()? == 0 {
-            return None;
-        }
-        let record = self.record(entry[0].offset as u64)?;
+        let record = self.message(queue, offset).ok()??;
         record::decode(record.bytes()).ok().map(|r| r.store_timestamp)
     }
 

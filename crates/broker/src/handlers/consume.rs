@@ -9,7 +9,7 @@ use protocol::requests::{
 };
 use protocol::{codes, fastjson, record};
 use store::Boundary;
-use store::queue::Queue;
+use store::queue::{Entry, Queue};
 
 use crate::Broker;
 use crate::handlers::{Handled, io_refusal};
@@ -38,11 +38,8 @@ pub fn query_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: Quer
 
 /// Whether a queue's first message counts as in memory: not further behind than the share of it that Java assumes.
 pub(crate) fn starts_in_memory(broker: &Broker, queue: &Queue) -> bool {
-    let mut first = [store::queue::Entry::default()];
-    match queue.read(0, &mut first) {
-        Ok(1) => broker.store.visible().saturating_sub(first[0].offset as u64) <= broker.memory_distance(),
-        _ => false,
-    }
+    let is_near = |first: Entry| broker.store.visible().saturating_sub(first.offset as u64) <= broker.memory_distance();
+    queue.entry(0).is_ok_and(|first| first.is_some_and(is_near))
 }
 
 pub fn update_consumer_offset(broker: &Broker, call: &mut Call<'_>, request: UpdateConsumerOffset<'_>) -> Handled {

@@ -316,8 +316,7 @@ impl Broker {
             self.offsets.commit(&retry, group, 0, 0);
         }
         for offset in &due.offsets {
-            let mut entry = [Entry::default()];
-            let slice = if queue.read(*offset, &mut entry)? == 1 { self.store.record(entry[0].offset as u64) } else { None };
+            let slice = self.store.message(&queue, *offset)?;
             match slice.as_ref().map(|slice| record::decode_checked(slice.bytes())) {
                 Some(Ok(message)) => self.add_retry(batch, &message, &retry, due.key.pop_time)?,
                 Some(Err(error)) => tracing::error!("the message {offset} of {} can't be read: {error}", due.key.lane.text()),
