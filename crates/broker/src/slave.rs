@@ -31,8 +31,14 @@ pub struct Delivered {
 
 /// A master's topics, asked for when the slave's log ended at `below`: others that have messages there were deleted.
 pub struct Listed {
-    pub below: u64,
-    pub topics: BTreeSet<String>,
+    pub(crate) below: u64,
+    pub(crate) topics: BTreeSet<String>,
+}
+
+impl Listed {
+    pub fn new(below: u64, table: &TopicTable) -> Self {
+        Self { below, topics: table.topic_config_table.keys().cloned().collect() }
+    }
 }
 
 impl Broker {

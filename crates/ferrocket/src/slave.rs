@@ -79,9 +79,9 @@ pub async fn run(broker: Arc<Broker>) {
 async fn topics(broker: &Broker, pool: &Pool, master: &str) -> Result<Listed> {
     let (below, _) = broker.store.written_and_persisted();
     let table: TopicTable = pool.call(master, &GetAllTopicConfig {}, &[], TIMEOUT).await?.json()?;
-    let topics = table.topic_config_table.keys().cloned().collect();
+    let listed = Listed::new(below, &table);
     broker.take_topics(table).context("saving topics.json")?;
-    Ok(Listed { below, topics })
+    Ok(listed)
 }
 
 async fn groups(broker: &Broker, pool: &Pool, master: &str) -> Result<()> {

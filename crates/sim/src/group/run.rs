@@ -297,7 +297,7 @@ impl World {
         let Some(below) = self.open_life(own).map(|broker| broker.store.written_and_persisted().0) else { return Ok(()) };
         let Some(topics) = self.call(own.0, to, &GetAllTopicConfig {}, &[])? else { return Ok(()) };
         let table: TopicTable = fastjson::from_slice(&topics.body)?;
-        let listed = Listed { below, topics: table.topic_config_table.keys().cloned().collect() };
+        let listed = Listed::new(below, &table);
         let groups = self.call(own.0, to, &GetAllSubscriptionGroup {}, &[])?;
         let (offsets, delays) =
             (self.call(own.0, to, &GetAllConsumerOffset {}, &[])?, self.call(own.0, to, &GetAllDelayOffset {}, &[])?);
